@@ -1,0 +1,1 @@
+"""The agent and its surfaces: composition root, jobs, NFS, API, command line."""

@@ -1,0 +1,1 @@
+"""Pure: which snapshots a dataset gets and keeps, and why."""

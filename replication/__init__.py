@@ -1,0 +1,1 @@
+"""What to send where (pure), and the shells that move the streams."""

@@ -1,0 +1,114 @@
+"""The contract of the door to ZFS: `zfs.libzfs` and the test double both pass tests/contracts/zfs_contract.py.
+
+`Zfs` is for the agent (async; the real one runs ioctls in threads). `Streams` is for transfer workers, whose
+one job is to block. Every method raises a class of `zfs.errors`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from zfs.model import Bookmark, Dataset, Pool, Property, ResumeState, Snapshot
+
+
+class Zfs(Protocol):
+    """Listing and changing. Never forces, never recurses into what it was not named."""
+
+    async def version(self) -> tuple[str, str]:
+        """(userland, kernel module), e.g. ("2.3.9-1", "2.3.9-1")."""
+        ...
+
+    async def pools(self) -> list[Pool]: ...
+
+    async def datasets(self, root: str | None = None) -> list[Dataset]:
+        """*root* and all below it (all pools for None), parents before children. Raises NotFound."""
+        ...
+
+    async def dataset(self, name: str) -> Dataset:
+        """Exactly *name*. Raises NotFound."""
+        ...
+
+    async def snapshots(self, dataset: str, *, recursive: bool = False) -> list[Snapshot]:
+        """Oldest first by createtxg. Raises NotFound."""
+        ...
+
+    async def bookmarks(self, dataset: str) -> list[Bookmark]:
+        """Oldest first by createtxg. Raises NotFound."""
+        ...
+
+    async def holds(self, snapshot: str) -> list[str]:
+        """The tags that hold it."""
+        ...
+
+    async def get(self, name: str, properties: Sequence[str]) -> dict[str, Property]: ...
+
+    async def set(self, name: str, properties: Mapping[str, str]) -> None: ...
+
+    async def inherit(self, name: str, prop: str) -> None: ...
+
+    async def create(
+        self, name: str, properties: Mapping[str, str], *, passphrase: bytes | None = None
+    ) -> None:
+        """A filesystem whose parent exists, not mounted. With a passphrase: an encryption root of its own."""
+        ...
+
+    async def rename(self, name: str, new_name: str) -> None: ...
+
+    async def destroy_dataset(self, name: str) -> None:
+        """Exactly one dataset without children or snapshots (an aborted first receive). Raises Busy."""
+        ...
+
+    async def snapshot(self, names: Sequence[str], properties: Mapping[str, str] | None = None) -> None:
+        """All of *names*, all of one pool and at most one per dataset, in one transaction or none."""
+        ...
+
+    async def destroy_snapshots(self, names: Sequence[str]) -> dict[str, Exception]:
+        """Destroy what can be; returns what could not (Held, Busy). Missing ones count as done."""
+        ...
+
+    async def bookmark(self, snapshot: str, bookmark: str) -> None:
+        """`bookmark` is ``dataset#name``. The same bookmark of the same snapshot again is no error."""
+        ...
+
+    async def destroy_bookmarks(self, names: Sequence[str]) -> None: ...
+
+    async def hold(self, tag: str, snapshots: Sequence[str]) -> None:
+        """Idempotent: a tag that is there already is no error."""
+        ...
+
+    async def release(self, tag: str, snapshots: Sequence[str]) -> None:
+        """Idempotent: a tag or snapshot that is not there is no error."""
+        ...
+
+    async def allow(self, user: str, permissions: Sequence[str], dataset: str) -> None:
+        """Delegate (``zfs allow -u``), inherited by descendants."""
+        ...
+
+    async def resume_state(self, dataset: str) -> ResumeState | None:
+        """What a partly received stream of *dataset* would go on with; None where there is none."""
+        ...
+
+    async def abort_receive(self, dataset: str) -> None:
+        """Drop the partly received stream (``zfs receive -A``); a dataset that was only that disappears."""
+        ...
+
+    async def send_size(self, snapshot: str, base: str | None, *, raw: bool) -> int:
+        """Estimated bytes of the stream *base* -> *snapshot* (full for None)."""
+        ...
+
+    async def load_key(self, dataset: str, passphrase: bytes) -> None:
+        """Raises WrongKey."""
+        ...
+
+
+class Streams(Protocol):
+    """The two calls that block for hours. Only worker processes hold this."""
+
+    def send(
+        self, snapshot: str, base: str | None, fd: int, *, raw: bool, resume: tuple[int, int] | None = None
+    ) -> None:
+        """Write one stream to *fd*. *base* is ``ds@snap`` or ``ds#mark``; *resume* is (object, offset)."""
+        ...
+
+    def receive(self, snapshot: str, fd: int, *, raw: bool) -> None:
+        """Receive one stream from *fd* as *snapshot*, resumable, unmounted, never forced."""
+        ...

@@ -1,0 +1,98 @@
+"""The values that the door to ZFS hands out. Sizes in bytes, times in seconds since the epoch (UTC)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+KeyStatus = Literal["available", "unavailable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """One imported pool. `capacity` is the used share in percent."""
+
+    name: str
+    health: str
+    size: int
+    free: int
+    capacity: int
+    readonly: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A filesystem or volume. `written` counts bytes since the newest snapshot."""
+
+    name: str
+    kind: Literal["filesystem", "volume"]
+    guid: int
+    createtxg: int
+    used: int
+    available: int
+    written: int
+    encryption_root: str | None = None
+    keystatus: KeyStatus | None = None
+    mountpoint: str | None = None
+    mounted: bool = False
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether its data is encrypted at rest."""
+        return self.encryption_root is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One snapshot; `name` is the part behind the @."""
+
+    dataset: str
+    name: str
+    guid: int
+    createtxg: int
+    creation: int
+    used: int = 0
+    holds: int = 0
+
+    @property
+    def full_name(self) -> str:
+        """``dataset@name``."""
+        return f"{self.dataset}@{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Bookmark:
+    """One bookmark; `guid` is that of the snapshot it was made from, `name` the part behind the #."""
+
+    dataset: str
+    name: str
+    guid: int
+    createtxg: int
+    creation: int
+
+    @property
+    def full_name(self) -> str:
+        """``dataset#name``."""
+        return f"{self.dataset}#{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeState:
+    """What a dataset with a partly received stream says of it (decoded from receive_resume_token).
+
+    `object` and `offset` are where the stream goes on, `bytes` how much has been received.
+    """
+
+    to_guid: int
+    from_guid: int | None
+    to_name: str
+    object: int
+    offset: int
+    bytes: int
+    raw: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Property:
+    """A property's value and where it comes from: local, default, inherited from X, received, or - (none)."""
+
+    value: str
+    source: str
