@@ -21,7 +21,9 @@ class Exit(IntEnum):
 class MeshkeepError(Exception):
     """An error to show. `code` is stable (snake_case), `hint` a command that is safe to paste, or empty."""
 
-    def __init__(self, what: str, *, code: str, exit: Exit = Exit.FAILED, why: str = "", hint: str = "") -> None:
+    def __init__(
+        self, what: str, *, code: str, exit: Exit = Exit.FAILED, why: str = "", hint: str = ""
+    ) -> None:
         super().__init__(what)
         self.what = what
         self.why = why
