@@ -1,21 +1,53 @@
-# Every target installs what it needs. `make demo` and `make test` want root (virtual machines, namespaces).
+# Every target installs what it needs. demo, test and soak want root: they make virtual machines and namespaces.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+DEB := build/meshkeep_$(VERSION)_all.deb
 
-.PHONY: demo test check soak bench mutants venv deb image clean
+.PHONY: demo test check soak bench mutants venv deb deps image clean
 
-venv: $(VENV)/.done
+## The main job on three virtual hosts, with real kernels.
+demo: deps deb
+	$(PYTHON) -m tests.lab.demo
 
-$(VENV)/.done: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "meshkeep needs Python 3.11 or newer"; exit 1; }
-	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { apt-get install -y -qq python3-venv >/dev/null && $(PYTHON) -m venv $(VENV); }
-	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
-	@touch $@
+## All tests, those on virtual machines included.
+test: check deps deb image
+	$(BIN)/pytest -m 'lab and not soak' --durations=15
 
+## Format, lint, import contracts, types, unit tests; under a minute.
 check: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/pytest -m 'not lab and not soak'
+
+## The long versions of the seeded tests.
+soak: venv
+	$(BIN)/pytest -m soak
+
+venv: $(VENV)/.done
+
+$(VENV)/.done: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "meshkeep needs Python 3.11 or newer"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null; }
+	@$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+## The Debian package, with nothing but dpkg-deb.
+deb: $(DEB)
+
+$(DEB): $(shell find node mesh policy replication zfs deploy -type f -not -name '*.pyc') pyproject.toml
+	$(PYTHON) deploy/build-deb
+
+## The programs that the virtual machines need on this host.
+deps:
+	$(PYTHON) -m tests.lab deps
+
+image: deps
+	$(PYTHON) -m tests.lab build
+
+clean:
+	rm -rf build $(VENV)
