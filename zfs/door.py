@@ -41,6 +41,13 @@ class Zfs(Protocol):
 
     async def get(self, name: str, properties: Sequence[str]) -> dict[str, Property]: ...
 
+    async def snapshot_property(self, dataset: str, prop: str) -> dict[str, str]:
+        """The value of one property on each snapshot of *dataset* (not of its children), by the part behind the @.
+
+        Snapshots that do not have it are left out. Raises NotFound.
+        """
+        ...
+
     async def set(self, name: str, properties: Mapping[str, str]) -> None: ...
 
     async def inherit(self, name: str, prop: str) -> None: ...
