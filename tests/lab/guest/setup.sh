@@ -1,0 +1,75 @@
+#!/bin/sh
+# Runs in the chroot of the new guest after its packages are installed: keep the built ZFS module, drop the compilers,
+# and leave a machine that boots fast, logs in as nobody, and does nothing by itself.
+set -eu
+export DEBIAN_FRONTEND=noninteractive
+kernel=$(ls /lib/modules)
+modules=/lib/modules/$kernel
+
+# The module outlives the packages that built it.
+mkdir -p "$modules/extra"
+for name in spl zfs; do
+    built=$(find "$modules/updates" -name "$name.ko*")
+    case $built in
+        *.xz) xz -dc "$built" >"$modules/extra/$name.ko" ;;
+        *) cp "$built" "$modules/extra/$name.ko" ;;
+    esac
+done
+apt-get purge -y -q zfs-dkms dkms linux-headers-cloud-amd64
+apt-get autoremove -y -q --purge
+
+# dpkg must still see the module: a package under test, or a user's cloud-init, may ask for it by name.
+dummy=$(mktemp -d)
+mkdir -p "$dummy/DEBIAN"
+cat >"$dummy/DEBIAN/control" <<CONTROL
+Package: lab-prebuilt-zfs
+Version: 1
+Architecture: all
+Maintainer: lab <root@localhost>
+Provides: zfs-dkms (= 99), zfs-modules, dkms, linux-headers-amd64, linux-headers-cloud-amd64
+Description: stands for the ZFS module that this image carries already built
+CONTROL
+chmod 755 "$dummy" "$dummy/DEBIAN"
+dpkg-deb --build "$dummy" /tmp/lab-prebuilt-zfs.deb
+dpkg -i /tmp/lab-prebuilt-zfs.deb
+rm -rf "$dummy" /tmp/lab-prebuilt-zfs.deb
+depmod "$kernel"
+echo zfs >/etc/modules-load.d/zfs.conf
+
+mkdir -p /etc/initramfs-tools/conf.d
+echo MODULES=list >/etc/initramfs-tools/conf.d/lab
+printf 'virtio_pci\nvirtio_blk\next4\n' >>/etc/initramfs-tools/modules
+update-initramfs -u -k "$kernel"
+
+# `apt-get update` and `apt-get install ./x.deb` work without a network: there is no source to ask.
+rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/* /var/lib/apt/lists/* /var/cache/apt/archives/*.deb
+: >/etc/apt/sources.list
+
+passwd -d root
+echo lab >/etc/hostname
+printf '127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n' >/etc/hosts
+echo '/dev/vda / ext4 noatime,errors=remount-ro 0 1' >/etc/fstab
+: >/etc/machine-id
+mkdir -p /var/log/journal /etc/systemd/journald.conf.d
+printf '[Journal]\nStorage=persistent\nSystemMaxUse=64M\nRateLimitBurst=0\n' >/etc/systemd/journald.conf.d/lab.conf
+
+# The lab's kernel command line brings the network, as a provider's image does; cloud-init leaves it alone.
+cat >/etc/cloud/cloud.cfg.d/90_lab.cfg <<CLOUD
+datasource_list: [NoCloud, None]
+network: {config: disabled}
+apt: {preserve_sources_list: true}
+manage_etc_hosts: false
+CLOUD
+systemctl enable lab-network.service
+
+for unit in apt-daily.timer apt-daily-upgrade.timer man-db.timer dpkg-db-backup.timer e2scrub_all.timer \
+    e2scrub_reap.service fstrim.timer logrotate.timer systemd-tmpfiles-clean.timer serial-getty@ttyS0.service \
+    getty@tty1.service getty-static.service systemd-timesyncd.service systemd-networkd.service \
+    systemd-networkd.socket systemd-networkd-wait-online.service networking.service console-setup.service \
+    keyboard-setup.service systemd-pstore.service rpc-statd-notify.service nfs-blkmap.service; do
+    ln -sf /dev/null "/etc/systemd/system/$unit"
+done
+systemctl disable sanoid.timer ssh.service || true
+rm -f /etc/systemd/system/timers.target.wants/sanoid.timer
+rm -rf /usr/share/man/* /usr/share/locale/* /var/cache/apt/*.bin
+find /usr/share/doc -type f ! -name copyright -delete
