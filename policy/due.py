@@ -1,7 +1,8 @@
 """When a snapshot of a kind is due: when the newest of that kind is older than the policy's latest slot.
 
-Sanoid's rule (2.3.0, `take_snapshots`), read in UTC. On purpose otherwise than sanoid: a yearly missed before its date is caught up, a day of the month beyond the month's end means its last day, and
-the slot before this month's is last month's, not 31 days ago.
+Sanoid's rule (2.3.0, `take_snapshots`), read in UTC. On purpose otherwise than sanoid: a yearly missed
+before its date is caught up, a day of the month beyond the month's end means its last day, and the slot
+before this month's is last month's, not 31 days ago.
 """
 
 from calendar import monthrange

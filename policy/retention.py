@@ -94,8 +94,8 @@ def _is_outdated(policy: Policy, ours: _Ranked, now: int) -> bool:
     return policy.autoprune and ours.rank > count and not young
 
 
-def _guards(snapshots: Sequence[Snapshot], needed: Mapping[int, str]) -> dict[int, tuple[str, ...]]:
-    guards: dict[int, tuple[str, ...]] = {}
+def _guards(snapshots: Sequence[Snapshot], needed: Mapping[int, str]) -> dict[str, tuple[str, ...]]:
+    guards: dict[str, tuple[str, ...]] = {}
     newest = max(snapshots, key=lambda snapshot: snapshot.createtxg, default=None)
     for snapshot in snapshots:
         reasons = []
