@@ -1,0 +1,74 @@
+"""What people and scripts read: results on stdout, the rest on stderr, one JSON object under --json."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from node.errors import MeshkeepError
+
+__all__ = ["ago", "emit", "say", "show_error", "size", "span", "table"]
+
+
+def emit(result: Mapping[str, Any], lines: Iterable[str], *, as_json: bool) -> None:
+    """Print the result: as one JSON object, or as the lines made of it."""
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False))
+        return
+    for line in lines:
+        print(line)
+
+
+def say(text: str) -> None:
+    """A word to the person at the terminal."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def show_error(error: MeshkeepError, *, as_json: bool) -> None:
+    """What, why and what to try; or the same as a JSON object. Always on stderr."""
+    if as_json:
+        say(json.dumps({"type": "error", **error.as_json()}, ensure_ascii=False))
+        return
+    say(f"error: {error.what}")
+    for label, text in (("why:", error.why), ("try:", error.hint)):
+        for number, line in enumerate(text.splitlines()):
+            say(f"  {label if number == 0 else '':4}  {line}")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Left-aligned columns two spaces apart; nothing is cut off."""
+    cells = [header, *rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+
+
+def span(seconds: float) -> str:
+    """A length of time in its biggest unit, rounded down: ``12m``, ``3d``. Hours go on to 48: ``26h``."""
+    whole = max(0, int(seconds))
+    if whole >= 2 * 86400:
+        return f"{whole // 86400}d"
+    if whole >= 3600:
+        return f"{whole // 3600}h"
+    return f"{whole // 60}m" if whole >= 60 else f"{whole}s"
+
+
+def ago(then: float | None, now: float) -> str:
+    """``12m`` since *then*; ``-`` for never."""
+    return "-" if then is None else span(now - then)
+
+
+def size(count: float) -> str:
+    """Bytes as ``zfs list`` writes them: powers of 1024, three digits: ``1.21T``, ``310G``, ``64K``."""
+    value = float(count)
+    for unit in ("B", "K", "M", "G", "T", "P"):
+        if value < 1000 or unit == "P":
+            break
+        value /= 1024
+    if unit == "B":
+        return f"{int(value)}B"
+    digits = 2 if value < 10 else 1 if value < 100 else 0
+    text = f"{value:.{digits}f}"
+    return f"{text.rstrip('0').rstrip('.') if digits else text}{unit}"

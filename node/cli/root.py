@@ -1,0 +1,29 @@
+"""The table of commands: where each one lives, and the line `meshkeep --help` has for it."""
+
+from node.cli.base import Lazy, LazyGroup
+
+__all__ = ["root"]
+
+COMMANDS = {
+    "init": Lazy("node.cli.admission:init", "Make a mesh; this host becomes its founder."),
+    "invite": Lazy("node.cli.invite:invite", "Make, list, revoke or dial one-time invites."),
+    "join": Lazy("node.cli.admission:join", "Join a mesh by an invite."),
+    "evict": Lazy("node.cli.admission:evict", "Shut a node out of the mesh, at once and for good."),
+    "status": Lazy("node.cli.status:status", "Who is there, and what is protected where, as of when."),
+    "snapshot": Lazy("node.cli.snapshot:snapshot", "Take, list or destroy snapshots."),
+    "replicate": Lazy("node.cli.replicate:replicate", "Keep copies of a dataset on other nodes."),
+    "restore": Lazy("node.cli.restore:restore", "Bring a dataset back from a replica."),
+    "share": Lazy("node.cli.share:share", "Share a dataset by NFS inside the mesh."),
+    "mount": Lazy("node.cli.share:mount", "Mount another node's share."),
+    "umount": Lazy("node.cli.share:umount", "Take such a mount away."),
+    "config": Lazy("node.cli.config:config", "Check or reload the configuration."),
+    "vault": Lazy("node.cli.vault:vault", "Set up a host that only stores."),
+    "agent": Lazy("node.cli.agent:agent", "Run the agent (systemd does this)."),
+    "version": Lazy("node.cli.agent:version", "Print the version."),
+}
+
+root = LazyGroup(
+    "meshkeep",
+    COMMANDS,
+    help="Hosts that keep each other's data: a WireGuard mesh, ZFS snapshots, raw replication, NFS.",
+)
