@@ -1,4 +1,4 @@
-"""The contract of the door to ZFS: `zfs.libzfs` and the test double both pass tests/contracts/zfs_contract.py.
+"""The contract of the door to ZFS: `zfs.libzfs` and its double both pass tests/contracts/zfs_contract.py.
 
 `Zfs` is for the agent (async; the real one runs ioctls in threads). `Streams` is for transfer workers, whose
 one job is to block. Every method raises a class of `zfs.errors`.
@@ -42,7 +42,7 @@ class Zfs(Protocol):
     async def get(self, name: str, properties: Sequence[str]) -> dict[str, Property]: ...
 
     async def snapshot_property(self, dataset: str, prop: str) -> dict[str, str]:
-        """The value of one property on each snapshot of *dataset* (not of its children), by the part behind the @.
+        """One property of each snapshot of *dataset* (not of its children), by the part behind the @.
 
         Snapshots that do not have it are left out. Raises NotFound.
         """
@@ -103,7 +103,15 @@ class Zfs(Protocol):
         ...
 
     async def load_key(self, dataset: str, passphrase: bytes) -> None:
-        """Raises WrongKey."""
+        """Of an encryption root. One that is loaded already is only checked. Raises WrongKey."""
+        ...
+
+    async def mount(self, dataset: str) -> None:
+        """At its own mountpoint; mounted already is no error. Raises KeyUnavailable, Busy."""
+        ...
+
+    async def unmount(self, dataset: str) -> None:
+        """Not mounted is no error. Never forced: raises Busy."""
         ...
 
 

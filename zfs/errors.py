@@ -43,7 +43,7 @@ class PoolUnavailable(ZfsError):
 
 
 class BadStream(ZfsError):
-    """The stream is damaged, cut short or not of the announced kind. A resumable receive keeps what arrived."""
+    """The stream is damaged, cut short or of another kind. A resumable receive keeps what arrived."""
 
 
 class StreamMismatch(ZfsError):

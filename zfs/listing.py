@@ -1,0 +1,134 @@
+"""What is asked of `zfs list`, `zfs get`, `zpool list` (-Hp: tabs, exact numbers), and reading it. Pure.
+
+Exactly the columns that are needed: each further one costs a read per dataset.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Literal
+
+from zfs.model import Bookmark, Dataset, KeyStatus, Pool, Property, Snapshot
+
+POOL_COLUMNS = "name,health,size,free,capacity,readonly"
+DATASET_COLUMNS = (
+    "name,type,guid,createtxg,used,available,written,encryptionroot,keystatus,mountpoint,mounted"
+)
+SNAPSHOT_COLUMNS = "name,guid,createtxg,creation,used,userrefs"
+BOOKMARK_COLUMNS = "name,guid,createtxg,creation"
+
+
+class BadListing(ValueError):
+    """The command printed something that this program does not read."""
+
+
+def pools(text: str) -> list[Pool]:
+    """The pools in *text*, by name. A faulted pool has no sizes: 0."""
+    found = [
+        Pool(name, health, _number(size), _number(free), _number(capacity), readonly == "on")
+        for name, health, size, free, capacity, readonly in _rows(text, POOL_COLUMNS)
+    ]
+    return sorted(found, key=lambda pool: pool.name)
+
+
+def datasets(text: str) -> list[Dataset]:
+    """The datasets in *text*: each parent before its children, siblings by name."""
+    found = [_dataset(row) for row in _rows(text, DATASET_COLUMNS)]
+    return sorted(found, key=lambda dataset: dataset.name.split("/"))
+
+
+def snapshots(text: str) -> list[Snapshot]:
+    """The snapshots in *text*, oldest first: by createtxg, then creation, then name."""
+    found = []
+    for full_name, guid, createtxg, creation, used, holds in _rows(text, SNAPSHOT_COLUMNS):
+        dataset, _, name = full_name.partition("@")
+        found.append(
+            Snapshot(dataset, name, int(guid), int(createtxg), int(creation), _number(used), _number(holds))
+        )
+    return sorted(found, key=lambda one: (one.createtxg, one.creation, one.dataset, one.name))
+
+
+def bookmarks(text: str) -> list[Bookmark]:
+    """The bookmarks in *text*, oldest first."""
+    found = []
+    for full_name, guid, createtxg, creation in _rows(text, BOOKMARK_COLUMNS):
+        dataset, _, name = full_name.partition("#")
+        found.append(Bookmark(dataset, name, int(guid), int(createtxg), int(creation)))
+    return sorted(found, key=lambda one: (one.createtxg, one.creation, one.name))
+
+
+# A value may hold tabs and newlines (user properties may hold anything); only the source ends a record.
+_PROPERTY = re.compile(
+    r"^([^\t\n]+)\t(.*?)\t(local|default|temporary|received|none|-|inherited from [^\t\n]+)$",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+def properties(text: str) -> dict[str, Property]:
+    """The output of ``zfs get -o property,value,source`` for one dataset, by property."""
+    return {name: Property(value, source) for name, value, source in _PROPERTY.findall(text)}
+
+
+def snapshot_property(text: str) -> dict[str, str]:
+    """The output of ``zfs get -o name,value,source`` over snapshots: values by what stands behind the @.
+
+    Only what is set on the snapshot itself counts; one inherited from its dataset does not.
+    """
+    return {
+        name.partition("@")[2]: value
+        for name, value, source in _PROPERTY.findall(text)
+        if source in ("local", "received")
+    }
+
+
+def version(text: str) -> tuple[str, str]:
+    """(userland, kernel module) from ``zfs version``: ``zfs-2.3.9-1`` and ``zfs-kmod-2.3.9-1``."""
+    lines = text.split()
+    module = [line.removeprefix("zfs-kmod-") for line in lines if line.startswith("zfs-kmod-")]
+    userland = [line.removeprefix("zfs-") for line in lines if line.startswith("zfs-") and "kmod" not in line]
+    if not module or not userland:
+        raise BadListing(f"zfs version printed {text!r}")
+    return userland[0], module[0]
+
+
+def _rows(text: str, columns: str) -> Iterator[list[str]]:
+    count = columns.count(",") + 1
+    for line in text.splitlines():
+        row = line.split("\t")
+        if len(row) != count:
+            raise BadListing(f"{count} columns ({columns}) expected in {line!r}")
+        yield row
+
+
+def _number(text: str) -> int:
+    return 0 if text == "-" else int(text)
+
+
+def _dataset(row: list[str]) -> Dataset:
+    name, kind, guid, createtxg, used, available, written, root, keystatus, mountpoint, mounted = row
+    return Dataset(
+        name=name,
+        kind=_kind(kind),
+        guid=int(guid),
+        createtxg=int(createtxg),
+        used=_number(used),
+        available=_number(available),
+        written=_number(written),
+        encryption_root=None if root in ("-", "") else root,
+        keystatus=_keystatus(keystatus),
+        mountpoint=None if mountpoint in ("-", "none") else mountpoint,
+        mounted=mounted == "yes",
+    )
+
+
+def _kind(text: str) -> Literal["filesystem", "volume"]:
+    if text == "filesystem":
+        return "filesystem"
+    if text == "volume":
+        return "volume"
+    raise BadListing(f"unknown type {text!r}")
+
+
+def _keystatus(text: str) -> KeyStatus | None:
+    if text == "available":
+        return "available"
+    return "unavailable" if text == "unavailable" else None
