@@ -28,7 +28,7 @@ class BadValue(ValueError):
 class Machine:
     """What the VM needs beside the invite. Raises `BadValue`.
 
-    Without `package` meshkeep comes from the VM's own apt sources; without `disk` the VM brings its pool itself.
+    Without `package` meshkeep comes from the VM's own apt sources; without `disk` it brings its own pool.
     """
 
     package: str | None = None
@@ -93,16 +93,19 @@ export DEBIAN_FRONTEND=noninteractive
 # Cloud images know only `main`; OpenZFS is in `contrib`, and its module is built for the running kernel.
 _ZFS = """\
 if ! modprobe zfs 2>/dev/null || ! command -v zpool >/dev/null; then
-  for list in /etc/apt/sources.list.d/debian.sources /etc/apt/mirrors/debian.sources; do
-    [ ! -f "$list" ] || sed -i '/^Components:/{/contrib/!s/$/ contrib/}' "$list"
-  done
-  [ ! -f /etc/apt/sources.list ] || sed -i '/^deb/{/contrib/!s/ main/ main contrib/}' /etc/apt/sources.list
+  list=/etc/apt/sources.list.d/debian.sources
+  [ ! -f $list ] || sed -i '/^Components:/{/contrib/!s/$/ contrib/}' $list
+  list=/etc/apt/sources.list
+  [ ! -f $list ] || sed -i '/^deb/{/contrib/!s/ main/ main contrib/}' $list
   echo 'zfs-dkms zfs-dkms/note-incompatible-licenses note true' | debconf-set-selections
   apt-get -q update
   apt-get -q -y install --no-install-recommends "linux-headers-$(uname -r)" zfs-dkms zfsutils-linux
   modprobe zfs
 fi
 """
+
+# Not every cloud image has curl; every one that runs cloud-init has python3.
+_FETCH = "python3 -c 'import sys, urllib.request as u; u.urlretrieve(*sys.argv[1:])'"
 
 # What the VM cannot start without is all it waits for; the join itself may take hours and survives a reboot.
 _JOIN = f"""\
@@ -123,7 +126,11 @@ def _package(machine: Machine) -> str:
             "  deb=$(mktemp -d)/meshkeep.deb",
             # apt reads it as the user _apt, which may not look into a directory of root's.
             '  chmod 755 "${deb%/*}"',
-            f'  curl -fsSL --retry 5 --retry-connrefused -o "$deb" {shlex.quote(machine.package)}',
+            "  for try in 1 2 3 4 5; do",
+            f'    {_FETCH} {shlex.quote(machine.package)} "$deb" && break',
+            '    echo "meshkeep-setup: download $try failed" >&2',
+            "    sleep 5",
+            "  done",
             f'  echo {shlex.quote(machine.sha256)}"  $deb" | sha256sum -c --quiet',
         ]
     install = f"apt-get -q -y install{lean} {what}"

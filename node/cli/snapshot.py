@@ -22,7 +22,8 @@ def take(dataset: str, name: str | None) -> None:
     """Take a snapshot of DATASET now."""
     node, where = located(dataset)
     result = client.call("snapshot.take", {"node": node, "dataset": where, "name": name})
-    output.emit(result, [f"{result.get('snapshot', dataset)}  taken"], as_json=flags().json)
+    lines = [f"{snapshot}  taken" for snapshot in result["snapshots"]]
+    output.emit(result, lines, as_json=flags().json)
 
 
 @snapshot.command("list")
