@@ -1,4 +1,4 @@
-"""The port numbers of the mesh, and the rule that shows the agent speaks and not just any program on its host."""
+"""The port numbers of the mesh. A source port below RESERVED shows that the agent of a host speaks."""
 
 WIREGUARD = 51820
 """UDP, on every underlay address: the WireGuard of the mesh."""
