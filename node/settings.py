@@ -1,0 +1,256 @@
+"""The configuration: /etc/meshkeep/meshkeep.toml and conf.d/*.toml, checked as one document.
+
+All mistakes of all files are found at once, each with its file, line, key and, if there is one, a suggestion.
+What is checked where: TOML and keys set twice in `settings_merge`, the shape of each section in
+`settings_model`, what the sections say of each other here.
+"""
+
+import contextlib
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from node.errors import Exit, MeshkeepError
+from node.settings_merge import Merged
+from node.settings_model import (
+    Access,
+    DatasetSection,
+    Document,
+    ReplicateSection,
+    Section,
+    ShareSection,
+    Squash,
+)
+from node.settings_problems import Origin, Problem, Source, dotted, explain
+from policy.rules import Assignment, Policy
+from zfs.names import is_below
+
+CONFIG_DIR = Path("/etc/meshkeep")
+
+
+class ConfigError(MeshkeepError):
+    """The configuration has mistakes. Nothing was changed: what ran with the old one goes on."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        count = "a mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
+        super().__init__(
+            f"the configuration has {count}",
+            code="config_invalid",
+            exit=Exit.CONFIG,
+            why="\n".join(str(problem) for problem in problems),
+        )
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True, slots=True)
+class MeshSettings:
+    """``[mesh]``. `endpoints` are where others may dial this node, beside what they see."""
+
+    listen_port: int = 51820
+    endpoints: tuple[str, ...] = ()
+    domain: str = "mesh"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicateRule:
+    """One ``[[replicate]]``: *dataset* goes to each of *to*. `rate_limit` is in bytes per second."""
+
+    dataset: str
+    to: tuple[str, ...]
+    allow_plaintext: bool
+    rate_limit: int | None
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class ShareRule:
+    """One ``[[share]]``. `map_to` is the user that squashed accesses act as; None means the owner."""
+
+    dataset: str
+    to: tuple[str, ...]
+    access: Access
+    squash: Squash
+    map_to: int | str | None
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A configuration without mistakes. `tick` is in seconds; `origins` says where each key was set."""
+
+    mesh: MeshSettings = MeshSettings()
+    tick: int = 60
+    policies: Mapping[str, Policy] = field(default_factory=dict)
+    assignments: tuple[Assignment, ...] = ()
+    replicate: tuple[ReplicateRule, ...] = ()
+    shares: tuple[ShareRule, ...] = ()
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+
+
+def config_files(directory: Path = CONFIG_DIR) -> list[Path]:
+    """meshkeep.toml, then conf.d/*.toml by name: those that exist."""
+    main = directory / "meshkeep.toml"
+    return [*([main] if main.exists() else []), *sorted((directory / "conf.d").glob("*.toml"))]
+
+
+def load(paths: Iterable[Path]) -> Settings:
+    """Read and check all *paths* together; none at all means the defaults. Raises ConfigError."""
+    texts: list[tuple[str, str]] = []
+    problems: list[Problem] = []
+    for path in paths:
+        try:
+            texts.append((str(path), path.read_text(encoding="utf-8")))
+        except UnicodeDecodeError:
+            problems.append(Problem(str(path), None, "", "is not UTF-8 text"))
+        except OSError as error:
+            problems.append(Problem(str(path), None, "", f"cannot be read: {error.strerror}"))
+    return parse(texts, problems)
+
+
+def parse(texts: Iterable[tuple[str, str]], problems: Iterable[Problem] = ()) -> Settings:
+    """The settings that (file name, TOML text) pairs make together. *problems* were met on the way here.
+
+    Raises ConfigError.
+    """
+    merged = Merged(problems=list(problems))
+    complete = not merged.problems
+    for file, text in texts:
+        complete &= merged.add(file, text)
+    source = Source(merged.origins)
+    found = merged.problems
+    try:
+        document = Document.model_validate(merged.document)
+    except ValidationError as error:
+        found += explain(error, source)
+    found += _contradictions(_Sound.of(merged.document), source, complete)
+    if found:
+        raise ConfigError(sorted(found, key=lambda problem: (problem.file, problem.line or 0)))
+    return _settings(document, source)
+
+
+_S = TypeVar("_S", bound=Section)
+_K = TypeVar("_K", str, int)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sound:
+    """The sections that are well formed by themselves, so that one mistake does not hide another."""
+
+    policies: tuple[str, ...]
+    datasets: dict[str, DatasetSection]
+    replicate: dict[int, ReplicateSection]
+    share: dict[int, ShareSection]
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> "_Sound":
+        policies, datasets = document.get("policy"), document.get("dataset")
+        return cls(
+            tuple(policies) if isinstance(policies, dict) else (),
+            _well_formed(DatasetSection, datasets.items()) if isinstance(datasets, dict) else {},
+            _well_formed(ReplicateSection, _numbered(document.get("replicate"))),
+            _well_formed(ShareSection, _numbered(document.get("share"))),
+        )
+
+
+def _numbered(value: Any) -> Iterable[tuple[int, Any]]:
+    return enumerate(value) if isinstance(value, list) else ()
+
+
+def _well_formed(model: type[_S], sections: Iterable[tuple[_K, Any]]) -> dict[_K, _S]:
+    found = {}
+    for key, section in sections:
+        with contextlib.suppress(ValidationError):
+            found[key] = model.model_validate(section)
+    return found
+
+
+def _contradictions(sound: _Sound, source: Source, complete: bool) -> list[Problem]:
+    # What a file that cannot be read defines is unknown, so nothing can be said to be missing.
+    return [
+        *(_unknown_policies(sound, source) if complete else ()),
+        *_odd_excludes(sound, source),
+        *_repeated("replicate", "from", sound.replicate, source),
+        *_repeated("share", "dataset", sound.share, source),
+        *_odd_maps(sound, source),
+    ]
+
+
+def _unknown_policies(sound: _Sound, source: Source) -> Iterable[Problem]:
+    for name, section in sound.datasets.items():
+        if section.policy not in sound.policies:
+            close = difflib.get_close_matches(section.policy, sound.policies, 1)
+            text = f'there is no policy "{section.policy}"'
+            yield source.problem(("dataset", name, "policy"), text, close[0] if close else "")
+
+
+def _odd_excludes(sound: _Sound, source: Source) -> Iterable[Problem]:
+    for name, section in sound.datasets.items():
+        path = ("dataset", name, "exclude")
+        if section.exclude and not section.recursive:
+            yield source.problem(path, "means nothing without recursive = true")
+        for excluded in section.exclude:
+            if section.recursive and not is_below(excluded, name):
+                yield source.problem(path, f'"{excluded}" is not below {name}')
+
+
+def _repeated(
+    section: str, key: str, rules: Mapping[int, ReplicateSection | ShareSection], source: Source
+) -> Iterable[Problem]:
+    seen: dict[tuple[str, str], int] = {}
+    for number, rule in rules.items():
+        dataset = rule.from_ if isinstance(rule, ReplicateSection) else rule.dataset
+        for node in rule.to:
+            first = seen.setdefault((dataset, node), number)
+            if first != number or rule.to.count(node) > 1:
+                where = source.at((section, first, key))
+                text = f"{dataset} to {node} is set already at {where.file}:{where.line}"
+                yield source.problem((section, number, "to"), text)
+                break
+
+
+def _odd_maps(sound: _Sound, source: Source) -> Iterable[Problem]:
+    for number, share in sound.share.items():
+        if share.map_to is not None and share.squash == "none":
+            yield source.problem(("share", number, "map_to"), 'means nothing with squash = "none"')
+
+
+def _settings(document: Document, source: Source) -> Settings:
+    policies = {
+        name: Policy(name=name, **section.model_dump(exclude_unset=True))
+        for name, section in document.policy.items()
+    }
+    return Settings(
+        mesh=MeshSettings(document.mesh.listen_port, tuple(document.mesh.endpoints), document.mesh.domain),
+        tick=document.snapshots.tick,
+        policies=policies,
+        assignments=tuple(
+            Assignment(name, policies[section.policy], section.recursive, tuple(section.exclude))
+            for name, section in document.dataset.items()
+        ),
+        replicate=tuple(
+            ReplicateRule(
+                rule.from_,
+                tuple(rule.to),
+                rule.allow_plaintext,
+                rule.rate_limit,
+                source.at(("replicate", number)),
+            )
+            for number, rule in enumerate(document.replicate)
+        ),
+        shares=tuple(
+            ShareRule(
+                share.dataset,
+                tuple(share.to),
+                share.access,
+                share.squash,
+                share.map_to,
+                source.at(("share", number)),
+            )
+            for number, share in enumerate(document.share)
+        ),
+        origins={dotted(path): origin for path, origin in source.origins.items()},
+    )
