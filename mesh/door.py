@@ -1,4 +1,4 @@
-"""The door: a throw-away WireGuard interface that a join runs in, from the issuer's side and from the guest's.
+"""The door: a throw-away WireGuard interface that a join runs in, from the issuer's side and the guest's.
 
 Tunnels and TCP connections only. What is said inside is `mesh.join`'s, where keys and addresses come from
 `mesh.invite`'s. Either side may dial; the guest is always the one that connects by TCP.
@@ -94,7 +94,7 @@ class Tunnel:
         before = {wish.address for wish in self._wishes.values()}
         self._wishes = {wish.public_key: wish for wish in wishes}
         after = {wish.address for wish in self._wishes.values()}
-        for address in sorted(after - before):
+        for address in sorted(after):
             await self._wireguard.ensure_route(f"{address}/128", self.interface)
         for address in sorted(before - after):
             await self._wireguard.remove_route(f"{address}/128", self.interface)
