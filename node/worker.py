@@ -1,0 +1,123 @@
+"""A transfer worker, ``python -m node.worker send|receive FD``: one stream, then it ends. Composition root.
+
+The job is one JSON line on stdin: the fields of `SendJob` or `ReceiveJob`, and for receive ``user``, whom to
+become before a byte of the stream is read. Progress goes to stdout as lines ``{"bytes": N}``, the last line
+is ``{"outcome": {...}}``, and the exit code is 0 if there was one. SIGTERM, or nobody reading stdout,
+cancels.
+"""
+
+import json
+import os
+import pwd
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from replication.errors import BadJob, NotPermitted, TransferFailed
+from replication.jobs import Outcome, SendOutcome, as_json, receive_job, send_job
+from replication.receiver import receive_stream
+from replication.sender import send_stream
+from zfs.door import Streams
+
+USAGE = "usage: python -m node.worker send|receive FD"
+
+
+def run(arguments: Sequence[str], make_streams: Callable[[], Streams]) -> int:
+    """Do one job with the streams that *make_streams* gives; returns the exit code."""
+    if len(arguments) != 2 or arguments[0] not in ("send", "receive") or not arguments[1].isdigit():
+        print(USAGE, file=sys.stderr)
+        return 2
+    cancel_fd, cancel = _cancel_on_signals()
+    with socket.socket(fileno=int(arguments[1])) as sock:
+        outcome = _work(arguments[0], sock, make_streams, _Reporter(cancel), cancel_fd)
+    _say({"outcome": as_json(outcome)})
+    return 0
+
+
+def _work(
+    direction: str,
+    sock: socket.socket,
+    make_streams: Callable[[], Streams],
+    progress: Callable[[int], None],
+    cancel_fd: int,
+) -> Outcome:
+    try:
+        fields = _read_job()
+        # Before the user changes: the library may lie where only root can read.
+        streams = make_streams()
+        if direction == "send":
+            return send_stream(streams, send_job(fields), sock, progress, cancel_fd)
+        user = fields.pop("user", None)
+        job = receive_job(fields)
+        _become(user)
+        return receive_stream(streams, job, sock, progress, cancel_fd)
+    except TransferFailed as error:
+        return SendOutcome(0, error.code, error.text)
+
+
+def _read_job() -> dict[str, object]:
+    try:
+        fields = json.loads(sys.stdin.buffer.readline())
+    except ValueError as error:
+        raise BadJob(f"the job is not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise BadJob("the job is no JSON object")
+    return fields
+
+
+def _become(user: object) -> None:
+    """Give up root for good. Raises BadJob where there is no such user, NotPermitted where that fails."""
+    if user is None:
+        return
+    if not isinstance(user, str):
+        raise BadJob(f"user must not be {user!r}")
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise BadJob(f"there is no user {user}") from None
+    try:
+        os.setgroups([])
+        os.setgid(entry.pw_gid)
+        os.setuid(entry.pw_uid)
+    except PermissionError as error:
+        raise NotPermitted(f"cannot become {user}: {error}") from error
+
+
+class _Reporter:
+    """Tells how far it is; with nobody listening any more it cancels, for the agent is gone."""
+
+    def __init__(self, cancel: Callable[[], None]) -> None:
+        self._cancel = cancel
+
+    def __call__(self, count: int) -> None:
+        try:
+            _say({"bytes": count})
+        except BrokenPipeError:
+            self._cancel()
+
+
+def _say(message: Mapping[str, object]) -> None:
+    os.write(sys.stdout.fileno(), json.dumps(message).encode() + b"\n")
+
+
+def _cancel_on_signals() -> tuple[int, Callable[[], None]]:
+    """A descriptor that becomes readable on SIGTERM, SIGINT or a call of the function beside it."""
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def cancel() -> None:
+        os.write(writer, b"\n")
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: cancel())
+    return reader, cancel
+
+
+def _real_streams() -> Streams:
+    from zfs.libzfs import LibZfsStreams
+
+    return LibZfsStreams()
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:], _real_streams))

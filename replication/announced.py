@@ -1,0 +1,96 @@
+"""Is this BEGIN record the announced stream, under the pinned key? Pure; judged before ZFS sees a byte.
+
+A raw stream overwrites the replica's wrapped key, and ZFS only looks at the key's guid: one stream with
+another wrap makes every older snapshot unopenable. So other key material than the pinned one is refused here.
+"""
+
+import base64
+from dataclasses import dataclass
+
+from replication.errors import KeyChanged, StreamRefused, TransferFailed
+from replication.jobs import ReceiveJob
+from zfs.stream import BadStreamHeader, Begin, KeyMaterial, crypt_payload, read_begin, resume_point
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the record offers, and why it is refused (None if it is not)."""
+
+    begin: str = ""
+    key_fingerprint: str | None = None
+    refusal: TransferFailed | None = None
+
+
+def payload_size(header: bytes) -> int:
+    """Bytes of payload behind the header. Raises StreamRefused; what is too large is refused, not read."""
+    try:
+        return read_begin(header).payload_size
+    except BadStreamHeader as error:
+        raise StreamRefused(f"the stream has no proper BEGIN record: {error}") from error
+
+
+def judge(header: bytes, payload: bytes, job: ReceiveJob) -> Judged:
+    """Compare with what was announced. Raises StreamRefused where it cannot even be read."""
+    try:
+        begin = read_begin(header)
+        key = crypt_payload(payload)
+        resumes = resume_point(payload) is not None
+    except BadStreamHeader as error:
+        raise StreamRefused(f"the BEGIN record is malformed: {error}") from error
+    fingerprint = key.fingerprint() if key else None
+    wrong = _wrong_kind(begin) or _not_as_announced(begin, job, resumes) or _wrong_key_presence(begin, key)
+    refusal: TransferFailed | None = StreamRefused(wrong) if wrong else None
+    if not refusal and job.key_fingerprint is not None and fingerprint != job.key_fingerprint:
+        refusal = KeyChanged(
+            f"the stream carries key material {_short(fingerprint)}, "
+            f"the replica is pinned to {_short(job.key_fingerprint)}"
+        )
+    return Judged(base64.b64encode(payload).decode("ascii"), fingerprint, refusal)
+
+
+def _wrong_kind(begin: Begin) -> str:
+    """Only single streams of one whole snapshot get through."""
+    if begin.compound:
+        return "it is a package of several streams"
+    if begin.redacted:
+        return "it is redacted"
+    if begin.dedup:
+        return "it is deduplicated"
+    if begin.clone:
+        return "it would make a clone"
+    if begin.kind == "other":
+        return "it is neither of a filesystem nor of a volume"
+    if begin.unknown:
+        return f"it needs features that are unknown here ({begin.unknown:#x})"
+    return ""
+
+
+def _not_as_announced(begin: Begin, job: ReceiveJob, resumes: bool) -> str:
+    if begin.raw != job.raw:
+        return f"it is {_raw(begin.raw)}, but was announced {_raw(job.raw)}"
+    if begin.to_guid != job.to_guid:
+        return f"it is of snapshot {begin.to_guid}, but {job.to_guid} was announced"
+    if begin.from_guid != job.from_guid:
+        began, announced = begin.from_guid or "nothing", job.from_guid or "nothing"
+        return f"it begins at {began}, but was announced from {announced}"
+    if begin.resuming != job.resuming or resumes != job.resuming:
+        return (
+            f"it {'goes on with' if begin.resuming else 'begins'} a stream, which was not what was announced"
+        )
+    return ""
+
+
+def _wrong_key_presence(begin: Begin, key: KeyMaterial | None) -> str:
+    if begin.raw and key is None:
+        return "it is raw and carries no key material"
+    if not begin.raw and key is not None:
+        return "it is not raw and carries key material"
+    return ""
+
+
+def _raw(raw: bool) -> str:
+    return "raw" if raw else "not raw"
+
+
+def _short(fingerprint: str | None) -> str:
+    return fingerprint[:16] if fingerprint else "none"

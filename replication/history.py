@@ -1,0 +1,72 @@
+"""What the planner looks at: the source's versions, the target's snapshots, and the rule between them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from zfs.model import Bookmark, ResumeState, Snapshot
+
+Role = Literal["admin", "member", "vault"]
+Base = Snapshot | Bookmark
+
+
+@dataclass(frozen=True, slots=True)
+class SourceHistory:
+    """Everything of one dataset that a stream can begin from or end at. The order given does not matter."""
+
+    dataset: str
+    snapshots: tuple[Snapshot, ...]
+    bookmarks: tuple[Bookmark, ...] = ()
+    encrypted: bool = False
+
+    def oldest_first(self) -> list[Snapshot]:
+        """The snapshots by createtxg: ZFS takes at most one of a dataset in a transaction group."""
+        return sorted(self.snapshots, key=lambda snapshot: snapshot.createtxg)
+
+    def find_snapshot(self, guid: int) -> Snapshot | None:
+        """The snapshot with this guid."""
+        return next((snapshot for snapshot in self.snapshots if snapshot.guid == guid), None)
+
+    def find(self, guid: int) -> Base | None:
+        """The snapshot with this guid, or else a bookmark made from it."""
+        mark = next((bookmark for bookmark in self.bookmarks if bookmark.guid == guid), None)
+        return self.find_snapshot(guid) or mark
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSnapshot:
+    """One snapshot of the replica, as the target reports it. `createtxg` counts in the target's own pool."""
+
+    name: str
+    guid: int
+    createtxg: int
+    creation: int
+
+
+@dataclass(frozen=True, slots=True)
+class TargetState:
+    """The replica as it is. A first stream cut short leaves `exists`, no snapshot, and a `resume`."""
+
+    exists: bool
+    snapshots: tuple[TargetSnapshot, ...] = ()
+    resume: ResumeState | None = None
+
+    def oldest_first(self) -> list[TargetSnapshot]:
+        """The snapshots in the order in which the target has them."""
+        return sorted(self.snapshots, key=lambda snapshot: snapshot.createtxg)
+
+
+NOTHING_THERE = TargetState(exists=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What was agreed when the replication was set up.
+
+    `target` is the node's name, only shown. `raw` is the mode in which the replica was begun, for
+    good. `allow_plaintext` lets an unencrypted dataset go to a member; nothing lets it go to a vault.
+    """
+
+    target: str
+    target_role: Role
+    raw: bool
+    allow_plaintext: bool = False

@@ -1,0 +1,104 @@
+"""The receiving side of one transfer: judge the BEGIN record, then splice the socket to ZFS. Blocks."""
+
+import os
+import select
+import socket
+
+from replication.announced import Judged, judge, payload_size
+from replication.blocking import BlockingCall
+from replication.errors import Cancelled, Interrupted, TransferFailed
+from replication.jobs import ReceiveJob, ReceiveOutcome
+from replication.silence import keepalive
+from replication.splice import Mover, Progress, wide_pipe
+from zfs.door import Streams
+from zfs.stream import HEADER_SIZE
+
+
+def receive_stream(
+    streams: Streams, job: ReceiveJob, sock: socket.socket, progress: Progress, cancel_fd: int | None = None
+) -> ReceiveOutcome:
+    """Receive what *job* announces from *sock*. Never raises for a failed transfer.
+
+    A refused stream never reaches ZFS, and the rest of it is left unread in *sock* for whoever owns that to
+    close. A stream that is cut short leaves its partial state on the target. *progress* gets the bytes so
+    far. *cancel_fd* becoming readable ends it.
+    """
+    judged = Judged()
+    start = b""
+    try:
+        keepalive(sock)
+        start = _read_begin(sock, cancel_fd)
+        judged = judge(start[:HEADER_SIZE], start[HEADER_SIZE:], job)
+        if judged.refusal:
+            raise judged.refusal
+    except TransferFailed as error:
+        return _outcome(len(start), judged, error)
+    except OSError as error:
+        return _outcome(len(start), judged, Interrupted(f"the connection was lost: {error.strerror}"))
+    mover = Mover(job.limit, lambda count: progress(len(start) + count), cancel_fd)
+    failure = _feed(streams, job, sock, start, mover)
+    return _outcome(len(start) + mover.moved, judged, failure)
+
+
+def _outcome(count: int, judged: Judged, failure: TransferFailed | None) -> ReceiveOutcome:
+    code, text = (failure.code, failure.text) if failure else ("", "")
+    return ReceiveOutcome(count, judged.begin, judged.key_fingerprint, code, text)
+
+
+def _feed(
+    streams: Streams, job: ReceiveJob, sock: socket.socket, start: bytes, mover: Mover
+) -> TransferFailed | None:
+    """Give ZFS the record already read and then the rest of the socket; what went wrong, or None."""
+    reader, writer = wide_pipe()
+    call = BlockingCall(lambda fd: streams.receive(job.snapshot, fd, raw=job.raw), reader)
+    lost: TransferFailed | None = None
+    try:
+        _write_all(writer, start)
+        mover.move(sock.fileno(), writer)
+    except BrokenPipeError:
+        pass  # ZFS stopped reading: it has all it needs, or it failed, and then it says why
+    except OSError as error:
+        lost = Interrupted(f"the connection was lost: {error.strerror}")
+    except TransferFailed as error:
+        lost = error
+    finally:
+        os.close(writer)
+    failed = call.finish()
+    # With the socket lost, ZFS sees a stream that was cut short and says no more than that.
+    return lost if lost and isinstance(failed, Interrupted) else failed
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _read_begin(sock: socket.socket, cancel_fd: int | None) -> bytes:
+    """The first record's header and payload. Raises Interrupted, StreamRefused, Cancelled, OSError."""
+    header = _read_exactly(sock, HEADER_SIZE, cancel_fd)
+    return header + _read_exactly(sock, payload_size(header), cancel_fd)
+
+
+def _read_exactly(sock: socket.socket, count: int, cancel_fd: int | None) -> bytes:
+    sock.setblocking(False)
+    data = bytearray()
+    while len(data) < count:
+        _wait_readable(sock, cancel_fd)
+        try:
+            piece = sock.recv(count - len(data))
+        except BlockingIOError:
+            continue
+        if not piece:
+            raise Interrupted(f"the stream ended in its BEGIN record, after {len(data)} of {count} bytes")
+        data += piece
+    return bytes(data)
+
+
+def _wait_readable(sock: socket.socket, cancel_fd: int | None) -> None:
+    poller = select.poll()
+    poller.register(sock, select.POLLIN)
+    if cancel_fd is not None:
+        poller.register(cancel_fd, select.POLLIN)
+    if cancel_fd in dict(poller.poll()):
+        raise Cancelled

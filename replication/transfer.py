@@ -1,0 +1,206 @@
+"""Starting, watching and ending a transfer worker from the agent.
+
+The worker is a process of its own because a receive can hang unkillably in the kernel when a pool suspends.
+Nothing here waits for one that does: it is given up, and said to hang.
+"""
+
+import asyncio
+import contextlib
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, Generic, Protocol, TypeVar
+
+from replication.errors import BadJob, WorkerDied, WorkerHangs, of_code
+from replication.jobs import (
+    Outcome,
+    ReceiveJob,
+    ReceiveOutcome,
+    SendJob,
+    SendOutcome,
+    as_json,
+    receive_outcome,
+    send_outcome,
+)
+
+GRACE_SECONDS = 5.0
+GIVE_UP_SECONDS = 10.0
+_TAIL = 2000
+
+Progress = Callable[[int], None]
+T = TypeVar("T", bound=Outcome)
+
+
+class Process(Protocol):
+    """What is used of `asyncio.subprocess.Process`."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    @property
+    def stdout(self) -> asyncio.StreamReader | None: ...
+
+    def terminate(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+    async def wait(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCommand:
+    """How a worker is started: the words before ``send FD`` or ``receive FD``, and its environment."""
+
+    words: Sequence[str]
+    environment: Mapping[str, str] | None = None
+
+
+async def start_send(
+    command: WorkerCommand, job: SendJob, fd: int, progress: Progress | None = None
+) -> "Transfer[SendOutcome]":
+    """A worker that writes one stream to the socket *fd*, which stays the caller's to close."""
+    process, stderr = await _spawn(command, "send", fd, as_json(job))
+    return Transfer(process, send_outcome, progress, stderr)
+
+
+async def start_receive(
+    command: WorkerCommand,
+    job: ReceiveJob,
+    fd: int,
+    progress: Progress | None = None,
+    user: str | None = None,
+) -> "Transfer[ReceiveOutcome]":
+    """A worker that stores one stream from the socket *fd*; as *user* once it runs, where one is named."""
+    process, stderr = await _spawn(command, "receive", fd, {**as_json(job), "user": user})
+    return Transfer(process, receive_outcome, progress, stderr)
+
+
+async def _spawn(
+    command: WorkerCommand, direction: str, fd: int, job: Mapping[str, object]
+) -> tuple[asyncio.subprocess.Process, IO[bytes]]:
+    stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed by Transfer.outcome)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command.words,
+            direction,
+            str(fd),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=stderr,
+            pass_fds=(fd,),
+            env=command.environment,
+        )
+    except OSError as error:
+        stderr.close()
+        raise WorkerDied(f"the transfer worker could not be started: {error}") from error
+    assert process.stdin is not None
+    # One that died before it read its job is found out by `outcome`.
+    with contextlib.suppress(ConnectionError):
+        process.stdin.write(json.dumps(job).encode() + b"\n")
+        await process.stdin.drain()
+    process.stdin.close()
+    return process, stderr
+
+
+class Transfer(Generic[T]):
+    """One worker under way. `bytes` is how much of the stream has passed."""
+
+    def __init__(
+        self,
+        process: Process,
+        parse: Callable[[Mapping[str, object]], T],
+        progress: Progress | None = None,
+        stderr: IO[bytes] | None = None,
+    ) -> None:
+        self.bytes = 0
+        self._process = process
+        self._parse = parse
+        self._progress = progress
+        self._stderr = stderr
+        self._deadline: asyncio.Timeout | None = None
+
+    @property
+    def pid(self) -> int:
+        """The worker's process id."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the worker still exists: while it does, start no other on the same dataset."""
+        return self._process.returncode is None
+
+    async def outcome(self) -> T:
+        """See the worker through; call it once. Raises `replication.errors.TransferFailed` by its cause.
+
+        Cancelling the task that waits here kills the worker.
+        """
+        try:
+            async with asyncio.timeout(None) as self._deadline:
+                said = await self._read()
+                # From here on only a hanging kernel can keep it.
+                self._deadline.reschedule(asyncio.get_running_loop().time() + GIVE_UP_SECONDS)
+                await self._process.wait()
+        except TimeoutError:
+            raise WorkerHangs(f"worker {self.pid} hangs in the kernel and cannot be ended") from None
+        finally:
+            if self.alive:
+                self._signal(self._process.kill)
+            tail = self._tail()
+        if said is None:
+            code = self._process.returncode
+            raise WorkerDied(f"the transfer worker ended ({code}) without an outcome. {tail}".strip())
+        if said.code:
+            raise of_code(said.code, said.text)
+        return said
+
+    async def cancel(self, grace: float = GRACE_SECONDS, give_up: float = GIVE_UP_SECONDS) -> None:
+        """End the worker: ask, after *grace* seconds kill, after *give_up* more leave it to the kernel.
+
+        Returns when it is gone or given up; `outcome` then raises what came of it.
+        """
+        for end, seconds in ((self._process.terminate, grace), (self._process.kill, give_up)):
+            self._signal(end)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._process.wait()
+                    return
+        if self._deadline is not None:
+            self._deadline.reschedule(asyncio.get_running_loop().time())
+
+    async def _read(self) -> T | None:
+        """Follow its lines to the end; the outcome that it named, if it did."""
+        assert self._process.stdout is not None
+        said: T | None = None
+        async for line in self._process.stdout:
+            try:
+                message = json.loads(line)
+                if "outcome" in message:
+                    said = self._parse(message["outcome"])
+                    self._count(said.bytes)
+                else:
+                    self._count(int(message["bytes"]))
+            except (ValueError, TypeError, KeyError, BadJob):
+                continue
+        return said
+
+    def _count(self, count: int) -> None:
+        self.bytes = count
+        if self._progress:
+            self._progress(count)
+
+    def _signal(self, send: Callable[[], None]) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            send()
+
+    def _tail(self) -> str:
+        """The end of what the worker wrote to stderr."""
+        if self._stderr is None:
+            return ""
+        with self._stderr as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - _TAIL))
+            return file.read().decode(errors="replace").strip()

@@ -1,0 +1,148 @@
+"""Holds and bookmarks: the common base survives every crash between any two changes."""
+
+from collections.abc import Iterator
+from itertools import product
+
+from replication.guard import (
+    FLOOR_HOLD,
+    Guard,
+    cursor_name,
+    cursor_of,
+    hold_tag,
+    holder_of,
+    orphans,
+    reconcile,
+)
+from replication.history import SourceHistory
+from tests.unit.replication.histories import DATASET, guid_of, history
+from zfs.model import Bookmark
+
+CLOUD = "abcdefgh23456789"
+OTHER = "zzzzzzzz77777777"
+
+
+def cursor(letter: str, target: str = CLOUD) -> Bookmark:
+    age = ord(letter) - ord("a")
+    return Bookmark(DATASET, cursor_name(target, guid_of(letter)), guid_of(letter), 100 + age, 0)
+
+
+def with_cursors(text: str, *cursors: Bookmark) -> SourceHistory:
+    plain = history(text)
+    return SourceHistory(plain.dataset, plain.snapshots, (*plain.bookmarks, *cursors), plain.encrypted)
+
+
+def held(letters: str, target: str = CLOUD) -> dict[int, list[str]]:
+    return {guid_of(letter): [hold_tag(target)] for letter in letters}
+
+
+def apply(
+    source: SourceHistory, tags: dict[int, list[str]], change: Guard
+) -> Iterator[tuple[set[int], set[int]]]:
+    """The guids (bookmarked, held) before, and after each single change in the order given."""
+    by_name = {one.full_name: one.guid for one in (*source.snapshots, *source.bookmarks)}
+    marks = {mark.guid for mark in source.bookmarks if cursor_of(mark) == CLOUD}
+    holds = {guid for guid, names in tags.items() if change.tag in names}
+    yield set(marks), set(holds)
+    for snapshot, mark in change.create:
+        marks.add(by_name[snapshot])
+        assert mark == f"{DATASET}#{cursor_name(CLOUD, by_name[snapshot])}"
+        yield set(marks), set(holds)
+    for group, names in ((holds.add, change.hold), (holds.discard, change.release)):
+        for name in names:
+            group(by_name[name])
+            yield set(marks), set(holds)
+    for name in change.destroy:
+        marks.discard(by_name[name])
+        yield set(marks), set(holds)
+
+
+class TestNames:
+    def test_a_cursor_names_its_target_and_guid(self) -> None:
+        assert cursor_name(CLOUD, 0xBEEF) == f"meshkeep_{CLOUD}_000000000000beef"
+        assert cursor_of(cursor("a")) == CLOUD
+
+    def test_a_bookmark_whose_name_lies_about_its_guid_is_not_ours(self) -> None:
+        assert cursor_of(Bookmark(DATASET, cursor_name(CLOUD, 1), 2, 3, 4)) is None
+
+    def test_foreign_bookmarks_and_holds_are_not_ours(self) -> None:
+        assert cursor_of(Bookmark(DATASET, "zrepl_CURSOR_G_1_J_x", 1, 2, 3)) is None
+        assert holder_of("zrepl_STEP_J_x") is None
+        assert holder_of(FLOOR_HOLD) is None
+        assert holder_of(hold_tag(CLOUD)) == CLOUD
+
+
+class TestReconcile:
+    def test_before_a_first_stream_its_snapshot_is_held_and_marked(self) -> None:
+        change = reconcile(history("@a @b"), {}, CLOUD, common=None, to=guid_of("a"))
+        assert change.hold == (f"{DATASET}@a",)
+        assert [snapshot for snapshot, _ in change.create] == [f"{DATASET}@a"]
+        assert not change.release
+        assert not change.destroy
+
+    def test_before_a_step_both_ends_are_held_and_marked(self) -> None:
+        source = with_cursors("@a @b @c", cursor("a"))
+        change = reconcile(source, {}, CLOUD, common=guid_of("a"), to=guid_of("b"))
+        assert change.hold == (f"{DATASET}@a", f"{DATASET}@b")
+        assert [snapshot for snapshot, _ in change.create] == [f"{DATASET}@b"]
+
+    def test_after_a_step_only_the_cursor_of_the_new_base_stays(self) -> None:
+        source = with_cursors("@a @b @c", cursor("a"), cursor("b"))
+        change = reconcile(source, held("ab"), CLOUD, common=guid_of("b"))
+        assert change.release == (f"{DATASET}@a", f"{DATASET}@b")
+        assert change.destroy == (f"{DATASET}#{cursor_name(CLOUD, guid_of('a'))}",)
+
+    def test_a_base_of_which_only_the_bookmark_is_left_is_kept(self) -> None:
+        change = reconcile(with_cursors("@b", cursor("a")), {}, CLOUD, common=guid_of("a"), to=guid_of("b"))
+        assert change.hold == (f"{DATASET}@b",)
+        assert not change.destroy
+
+    def test_a_target_that_shows_nothing_costs_no_cursor_and_no_hold(self) -> None:
+        source = with_cursors("@a @b", cursor("a"), cursor("b"))
+        assert reconcile(source, held("ab"), CLOUD, common=None) == Guard(hold_tag(CLOUD))
+
+    def test_what_other_targets_need_is_left_alone(self) -> None:
+        source = with_cursors("@a @b", cursor("a", OTHER), cursor("b"))
+        change = reconcile(source, held("a", OTHER), CLOUD, common=guid_of("b"))
+        assert change == Guard(hold_tag(CLOUD))
+
+    def test_doing_it_again_changes_nothing(self) -> None:
+        source = with_cursors("@a @b", cursor("a"), cursor("b"))
+        assert reconcile(source, held("ab"), CLOUD, common=guid_of("a"), to=guid_of("b")) == Guard(
+            hold_tag(CLOUD)
+        )
+
+
+def test_in_every_state_and_between_all_changes_each_end_that_matters_has_a_mark() -> None:
+    letters = "abc"
+    for kinds in product(("", "@", "m", "h@", "m@", "mh@"), repeat=3):
+        for common, to in ((None, "a"), ("a", None), ("a", "b"), ("b", "c"), ("b", None), ("c", None)):
+            world = dict(zip(letters, kinds, strict=True))
+            source = with_cursors(
+                " ".join(f"@{letter}" for letter in letters if "@" in world[letter]),
+                *(cursor(letter) for letter in letters if "m" in world[letter]),
+            )
+            tags = held("".join(letter for letter in letters if "h" in world[letter]))
+            needed = {guid_of(letter) for letter in (common, to) if letter and world[letter]}
+            change = reconcile(
+                source,
+                tags,
+                CLOUD,
+                common=guid_of(common) if common else None,
+                to=guid_of(to) if to else None,
+            )
+            before, *states = apply(source, tags, change)
+            for marks, _ in states:
+                assert needed & before[0] <= marks, "a mark that is needed went away in between"
+            marks, holds = states[-1] if states else before
+            assert needed <= marks
+            if common:
+                assert marks == needed
+                assert to or not holds
+
+
+def test_what_belongs_to_targets_without_a_rule_is_found() -> None:
+    source = with_cursors("@a @b", cursor("a", OTHER), cursor("b"))
+    tags = {guid_of("a"): [hold_tag(OTHER), "keep-me"], guid_of("b"): [hold_tag(CLOUD), FLOOR_HOLD]}
+    found = orphans(source, tags, [CLOUD])
+    assert found.bookmarks == (f"{DATASET}#{cursor_name(OTHER, guid_of('a'))}",)
+    assert found.holds == ((hold_tag(OTHER), guid_of("a")),)
