@@ -4,27 +4,32 @@ import re
 
 import click
 
+from node.quantities import parse_duration, parse_size
+
 __all__ = ["duration", "located", "name", "place", "size"]
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 
 def duration(text: str) -> int:
-    """``90``, ``30s``, ``15m``, ``1h``, ``30d``, ``2w``: whole seconds, more than none."""
-    match = re.fullmatch(r"(\d{1,9})([smhdw]?)", text.strip())
-    seconds = int(match[1]) * _UNITS[match[2] or "s"] if match else 0
-    if seconds <= 0:
-        raise click.BadParameter(f"{text!r} is no length of time; write 90s, 15m, 1h or 30d")
+    """``15m``, ``1h30m``, ``30d``, or plain seconds: whole seconds, more than none."""
+    try:
+        seconds = int(text) if re.fullmatch(r"\d{1,9}", text, re.ASCII) else parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    if seconds < 1:
+        raise click.BadParameter(f"{text!r} is no time at all")
     return seconds
 
 
 def size(text: str) -> int:
-    """``500G``, ``1.5T``, ``1048576``: bytes, units are powers of 1024."""
-    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMGTP]?)(?:iB|B)?", text.strip(), re.IGNORECASE)
-    count = int(float(match[1]) * 1024 ** " KMGTP".index(match[2].upper() or " ")) if match else 0
-    if count <= 0:
-        raise click.BadParameter(f"{text!r} is no size; write 500G or 1.5T")
+    """``500G``, ``1.5T``: bytes, more than none."""
+    try:
+        count = parse_size(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    if count < 1:
+        raise click.BadParameter(f"{text!r} is nothing at all")
     return count
 
 
