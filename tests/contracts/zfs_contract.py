@@ -1,0 +1,494 @@
+"""What every door to ZFS keeps, the real one and its double. Needs nothing but the standard library:
+
+    python3 -m tests.contracts.zfs_contract POOL [WORD…]     (root, in a guest; works below POOL/contract)
+
+Each `contract_*` gets an `Env` with an empty dataset of its own.
+"""
+
+import asyncio
+import os
+import sys
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from tests.contracts.zfs_env import PASSPHRASE, Env, equal, move, raises
+from zfs import errors
+
+# --- listing
+
+
+async def contract_version_and_pools_are_told(env: Env) -> None:
+    userland, module = await env.zfs.version()
+    assert userland[0].isdigit()
+    assert module[0].isdigit()
+    pool = env.root.split("/")[0]
+    found = {one.name: one for one in await env.zfs.pools()}
+    assert found[pool].size >= found[pool].free > 0
+    equal(found[pool].readonly, False)
+
+
+async def contract_datasets_come_parents_first(env: Env) -> None:
+    for parts in (["b"], ["a"], ["a", "x"], ["a-b"]):
+        await env.make(*parts)
+    found = [one.name for one in await env.zfs.datasets(env.root)]
+    equal(found, [env.root, env.name("a"), env.name("a", "x"), env.name("a-b"), env.name("b")])
+    everything = [one.name for one in await env.zfs.datasets()]
+    assert set(found) <= set(everything)
+
+
+async def contract_a_dataset_is_described(env: Env) -> None:
+    name = await env.make("plain")
+    one = await env.zfs.dataset(name)
+    equal(
+        (one.name, one.kind, one.encrypted, one.keystatus, one.mounted),
+        (name, "filesystem", False, None, False),
+    )
+    assert one.guid > 0
+    assert one.createtxg > 0
+    assert one.available > 0
+
+
+async def contract_what_is_missing_is_not_found(env: Env) -> None:
+    gone = env.name("gone")
+    await raises(errors.NotFound, env.zfs.dataset(gone))
+    await raises(errors.NotFound, env.zfs.datasets(gone))
+    await raises(errors.NotFound, env.zfs.snapshots(gone))
+    await raises(errors.NotFound, env.zfs.bookmarks(gone))
+    await raises(errors.NotFound, env.zfs.holds(gone + "@a"))
+    await raises(errors.NotFound, env.zfs.get(gone, ["used"]))
+    await raises(errors.NotFound, env.zfs.resume_state(gone))
+    await raises(errors.NotFound, env.zfs.set(gone, {"test:a": "1"}))
+    await raises(errors.NotFound, env.zfs.rename(gone, env.name("there")))
+    await raises(errors.NotFound, env.zfs.destroy_dataset(gone))
+    await raises(errors.NotFound, env.zfs.snapshot([gone + "@a"]))
+    await raises(errors.NotFound, env.zfs.bookmark(gone + "@a", gone + "#a"))
+    await raises(errors.NotFound, env.zfs.hold("tag", [gone + "@a"]))
+    await raises(errors.NotFound, env.zfs.create(env.name("gone", "child"), {}))
+    await raises(errors.NotFound, env.zfs.dataset("nopool12345/x"))
+
+
+async def contract_names_with_spaces_and_colons_work(env: Env) -> None:
+    name = await env.make("a name: with.all-of_it")
+    await env.zfs.snapshot([name + "@snap shot:1"])
+    await env.zfs.bookmark(name + "@snap shot:1", name + "#mark 1:2")
+    await env.zfs.hold("a tag: too", [name + "@snap shot:1"])
+    equal([one.full_name for one in await env.zfs.snapshots(name)], [name + "@snap shot:1"])
+    equal([one.full_name for one in await env.zfs.bookmarks(name)], [name + "#mark 1:2"])
+    equal(await env.zfs.holds(name + "@snap shot:1"), ["a tag: too"])
+    equal((await env.zfs.dataset(name)).name, name)
+    await env.zfs.set(name, {"test:words": "two words\tand a tab"})
+    equal((await env.zfs.get(name, ["test:words"]))["test:words"].value, "two words\tand a tab")
+    await env.zfs.release("a tag: too", [name + "@snap shot:1"])
+
+
+# --- properties
+
+
+async def contract_properties_know_where_they_come_from(env: Env) -> None:
+    name = await env.make("props")
+    await env.zfs.set(env.root, {"test:a": "above"})
+    found = await env.zfs.get(name, ["test:a", "test:none", "readonly"])
+    equal((found["test:a"].value, found["test:a"].source), ("above", f"inherited from {env.root}"))
+    equal((found["test:none"].value, found["test:none"].source), ("-", "-"))
+    equal((found["readonly"].value, found["readonly"].source), ("off", "default"))
+    await env.zfs.set(name, {"test:a": "own", "readonly": "on"})
+    found = await env.zfs.get(name, ["test:a", "readonly"])
+    equal([(one.value, one.source) for one in found.values()], [("own", "local"), ("on", "local")])
+    await env.zfs.inherit(name, "test:a")
+    equal((await env.zfs.get(name, ["test:a"]))["test:a"].value, "above")
+
+
+async def contract_properties_given_at_creation_are_local(env: Env) -> None:
+    name = env.name("made")
+    await env.zfs.create(name, {"canmount": "noauto", "mountpoint": "none", "test:x": "y"})
+    found = await env.zfs.get(name, ["canmount", "mountpoint", "test:x"])
+    equal(
+        {(one.value, one.source) for one in found.values()},
+        {("noauto", "local"), ("none", "local"), ("y", "local")},
+    )
+    equal((await env.zfs.dataset(name)).mountpoint, None)
+    await raises(errors.AlreadyExists, env.zfs.create(name, {}))
+
+
+async def contract_snapshots_carry_properties_of_their_own(env: Env) -> None:
+    name = await env.make("snapprops")
+    child = await env.make("snapprops", "child")
+    await env.zfs.snapshot([name + "@a", child + "@a"], {"test:made": "together"})
+    await env.zfs.snapshot([name + "@b"])
+    await env.zfs.set(name, {"test:late": "inherited is not own"})
+    await env.zfs.set(name + "@b", {"test:late": "17"})
+    equal(await env.zfs.snapshot_property(name, "test:made"), {"a": "together"})
+    equal(await env.zfs.snapshot_property(name, "test:late"), {"b": "17"})
+    equal((await env.zfs.get(name + "@b", ["test:late"]))["test:late"].source, "local")
+    await raises(errors.NotFound, env.zfs.snapshot_property(env.name("gone"), "test:late"))
+
+
+# --- snapshots, bookmarks, holds
+
+
+async def contract_snapshots_of_several_datasets_are_one_transaction(env: Env) -> None:
+    names = [await env.make(part) for part in ("one", "two", "three")]
+    await env.zfs.snapshot([name + "@together" for name in names])
+    found = await env.zfs.snapshots(env.root, recursive=True)
+    equal(sorted(one.dataset for one in found), sorted(names))
+    equal(len({one.createtxg for one in found}), 1)
+    equal(len({one.guid for one in found}), 3)
+
+
+async def contract_one_that_exists_stops_all(env: Env) -> None:
+    one, two = await env.make("one"), await env.make("two")
+    await env.zfs.snapshot([two + "@a"])
+    error = await raises(errors.AlreadyExists, env.zfs.snapshot([one + "@a", two + "@a"]))
+    equal(error.name, two + "@a")
+    equal(await env.zfs.snapshots(one), [])
+
+
+async def contract_one_dataset_that_is_missing_stops_all(env: Env) -> None:
+    one = await env.make("one")
+    await raises(errors.NotFound, env.zfs.snapshot([one + "@a", env.name("gone") + "@a"]))
+    equal(await env.zfs.snapshots(one), [])
+
+
+async def contract_snapshots_are_listed_in_the_order_made(env: Env) -> None:
+    name = await env.make("order")
+    for short in ("z", "a", "m"):
+        await env.zfs.snapshot([f"{name}@{short}"])
+    found = await env.zfs.snapshots(name)
+    equal([one.name for one in found], ["z", "a", "m"])
+    equal([one.createtxg for one in found], sorted(one.createtxg for one in found))
+    assert all(one.creation > 0 for one in found)
+
+
+async def contract_a_held_snapshot_stays_and_the_others_go(env: Env) -> None:
+    name = await env.make("held")
+    for short in "abc":
+        await env.zfs.snapshot([f"{name}@{short}"])
+    await env.zfs.hold("keep", [name + "@b"])
+    failed = await env.zfs.destroy_snapshots([f"{name}@{short}" for short in ("a", "b", "c", "never")])
+    equal(list(failed), [name + "@b"])
+    assert isinstance(failed[name + "@b"], errors.Held)
+    equal([(one.name, one.holds) for one in await env.zfs.snapshots(name)], [("b", 1)])
+    await env.zfs.release("keep", [name + "@b"])
+    equal(await env.zfs.destroy_snapshots([name + "@b"]), {})
+    equal(await env.zfs.snapshots(name), [])
+
+
+async def contract_destroying_what_is_gone_is_done(env: Env) -> None:
+    name = await env.make("gone")
+    equal(await env.zfs.destroy_snapshots([name + "@a", env.name("no such") + "@a"]), {})
+    equal(await env.zfs.destroy_snapshots([]), {})
+    await env.zfs.destroy_bookmarks([name + "#a", env.name("no such") + "#a"])
+
+
+async def contract_a_bookmark_twice_is_one(env: Env) -> None:
+    name = await env.make("marks")
+    await env.zfs.snapshot([name + "@a"])
+    await env.zfs.bookmark(name + "@a", name + "#x")
+    await env.zfs.bookmark(name + "@a", name + "#x")
+    marks, snaps = await env.zfs.bookmarks(name), await env.zfs.snapshots(name)
+    equal([(one.name, one.guid, one.createtxg) for one in marks], [("x", snaps[0].guid, snaps[0].createtxg)])
+    await env.zfs.snapshot([name + "@b"])
+    await raises(errors.AlreadyExists, env.zfs.bookmark(name + "@b", name + "#x"))
+    equal(await env.zfs.destroy_snapshots([name + "@a"]), {})
+    equal([one.guid for one in await env.zfs.bookmarks(name)], [snaps[0].guid])
+    await env.zfs.destroy_bookmarks([name + "#x"])
+    equal(await env.zfs.bookmarks(name), [])
+
+
+async def contract_hold_and_release_may_be_repeated(env: Env) -> None:
+    name = await env.make("holds")
+    await env.zfs.snapshot([name + "@a"])
+    await env.zfs.hold("t", [name + "@a"])
+    await env.zfs.snapshot([name + "@b"])
+    await env.zfs.hold("t", [name + "@a", name + "@b"])
+    await env.zfs.hold("u", [name + "@b"])
+    equal([await env.zfs.holds(f"{name}@{short}") for short in "ab"], [["t"], ["t", "u"]])
+    await raises(errors.NotFound, env.zfs.hold("v", [name + "@a", name + "@gone"]))
+    await env.zfs.release("v", [name + "@a"])
+    for _ in range(2):
+        await env.zfs.release("t", [name + "@a", name + "@b", name + "@gone"])
+    equal([await env.zfs.holds(f"{name}@{short}") for short in "ab"], [[], ["u"]])
+    await env.zfs.release("u", [name + "@b"])
+
+
+# --- datasets
+
+
+async def contract_rename_moves_all_below(env: Env) -> None:
+    name = await env.make("old")
+    await env.make("old", "child")
+    await env.zfs.snapshot([name + "@a"])
+    await env.make("taken")
+    await raises(errors.AlreadyExists, env.zfs.rename(name, env.name("taken")))
+    await env.zfs.rename(name, env.name("new"))
+    equal(
+        [one.name for one in await env.zfs.datasets(env.root)],
+        [env.root, env.name("new"), env.name("new", "child"), env.name("taken")],
+    )
+    equal([one.full_name for one in await env.zfs.snapshots(env.name("new"))], [env.name("new") + "@a"])
+
+
+async def contract_only_an_empty_dataset_is_destroyed(env: Env) -> None:
+    name, child = await env.make("parent"), await env.make("parent", "child")
+    await env.zfs.snapshot([child + "@a"])
+    await raises(errors.Busy, env.zfs.destroy_dataset(name))
+    await raises(errors.Busy, env.zfs.destroy_dataset(child))
+    await env.zfs.destroy_snapshots([child + "@a"])
+    await env.zfs.destroy_dataset(child)
+    await env.zfs.destroy_dataset(name)
+    equal([one.name for one in await env.zfs.datasets(env.root)], [env.root])
+
+
+async def contract_a_passphrase_makes_an_encryption_root(env: Env) -> None:
+    name = await env.make("secret", passphrase=PASSPHRASE)
+    child = await env.make("secret", "child")
+    for one in (await env.zfs.dataset(name), await env.zfs.dataset(child)):
+        equal((one.encryption_root, one.keystatus, one.encrypted), (name, "available", True))
+    await env.zfs.load_key(name, PASSPHRASE)
+    await raises(errors.WrongKey, env.zfs.load_key(name, b"something else"))
+    await raises(errors.WrongKey, env.zfs.create(env.name("short"), {}, passphrase=b"short"))
+
+
+async def contract_mounting_may_be_repeated(env: Env) -> None:
+    name = await env.make("mounted")
+    for expected, change in ((True, env.zfs.mount), (False, env.zfs.unmount)):
+        await change(name)
+        await change(name)
+        equal((await env.zfs.dataset(name)).mounted, expected)
+
+
+# --- streams
+
+
+async def contract_a_full_and_an_incremental_raw_stream_arrive(env: Env) -> None:
+    source, target = await env.make("source", passphrase=PASSPHRASE, size=300_000), env.name("target")
+    await env.zfs.snapshot([source + "@a"])
+    full = await move(env, (source + "@a", None), target + "@a")
+    await env.write(source, 100_000)
+    await env.zfs.snapshot([source + "@b"])
+    more = await move(env, (source + "@b", source + "@a"), target + "@b")
+    guids = await env.guids(source)
+    equal(await env.guids(target), guids)
+    equal([full.begin.to_guid, more.begin.from_guid, more.begin.to_guid], [guids[0], *guids])
+    equal(
+        (full.begin.from_guid, full.begin.raw, full.begin.resuming, full.begin.compound),
+        (None, True, False, False),
+    )
+    equal((full.begin.to_name, full.begin.kind, full.begin.unknown), (source + "@a", "filesystem", 0))
+    snapshots = await env.zfs.snapshots(source)
+    equal([full.begin.creation, more.begin.creation], [one.creation for one in snapshots])
+    assert full.keys is not None
+    assert more.keys is not None
+    equal(full.keys.fingerprint(), more.keys.fingerprint())
+    equal((full.keys.from_ivset_guid, more.keys.from_ivset_guid), (None, full.keys.to_ivset_guid))
+    equal((full.keys.keyformat, len(full.keys.iv), len(full.keys.mac)), (3, 12, 16))
+    equal(await env.zfs.resume_state(target), None)
+
+
+async def contract_a_raw_replica_is_locked_until_its_passphrase_comes(env: Env) -> None:
+    source, target = await env.make("source", passphrase=PASSPHRASE, size=50_000), env.name("target")
+    await env.zfs.snapshot([source + "@a"])
+    await move(env, (source + "@a", None), target + "@a")
+    replica = await env.zfs.dataset(target)
+    equal((replica.encryption_root, replica.keystatus, replica.mounted), (target, "unavailable", False))
+    await raises(errors.KeyUnavailable, env.zfs.mount(target))
+    await raises(errors.WrongKey, env.zfs.load_key(target, b"wrong horse battery"))
+    equal((await env.zfs.dataset(target)).keystatus, "unavailable")
+    await env.zfs.load_key(target, PASSPHRASE)
+    equal((await env.zfs.dataset(target)).keystatus, "available")
+
+
+async def contract_a_plain_dataset_is_sent_plain(env: Env) -> None:
+    source, target = await env.make("source", size=50_000), env.name("target")
+    await env.zfs.snapshot([source + "@a"])
+    sent = await move(env, (source + "@a", None), target + "@a", raw=False)
+    equal((sent.begin.raw, sent.keys), (False, None))
+    equal(await env.guids(target), await env.guids(source))
+    equal((await env.zfs.dataset(target)).encrypted, False)
+
+
+async def contract_a_bookmark_serves_as_base(env: Env) -> None:
+    source, target = await env.make("source", passphrase=PASSPHRASE, size=50_000), env.name("target")
+    await env.zfs.snapshot([source + "@a"])
+    await env.zfs.bookmark(source + "@a", source + "#a")
+    await move(env, (source + "@a", None), target + "@a")
+    await env.zfs.destroy_snapshots([source + "@a"])
+    await env.write(source, 50_000)
+    await env.zfs.snapshot([source + "@b"])
+    await move(env, (source + "@b", source + "#a"), target + "@b")
+    equal((await env.guids(target))[1:], await env.guids(source))
+
+
+async def contract_a_stream_that_was_cut_goes_on(env: Env) -> None:
+    source, target = await env.make("source", passphrase=PASSPHRASE, size=8_000_000), env.name("target")
+    await env.zfs.snapshot([source + "@a"])
+    cut = await move(env, (source + "@a", None), target + "@a", cut=5_000_000)
+    assert isinstance(cut.receiver, errors.BadStream)
+    await _finish(env, source, None, target)
+    await env.write(source, 8_000_000)
+    await env.zfs.snapshot([source + "@b"])
+    await move(env, (source + "@b", source + "@a"), target + "@b", cut=5_000_000)
+    await raises(errors.Busy, move(env, (source + "@b", source + "@a"), target + "@b"))
+    await _finish(env, source, source + "@a", target)
+
+
+async def _finish(env: Env, source: str, base: str | None, target: str) -> None:
+    """Check what the target says of the cut stream of the newest snapshot, and send the rest."""
+    newest = (await env.zfs.snapshots(source))[-1]
+    guids = {one.full_name: one.guid for one in await env.zfs.snapshots(source)}
+    state = await env.zfs.resume_state(target)
+    assert state is not None
+    equal((state.to_guid, state.from_guid, state.raw), (newest.guid, guids[base] if base else None, True))
+    equal(state.to_name, newest.full_name)
+    assert 0 < state.bytes < 8_000_000
+    point = (state.object, state.offset)
+    rest = await move(env, (newest.full_name, base), f"{target}@{newest.name}", resume=point)
+    equal((rest.begin.resuming, rest.point), (True, point))
+    equal(await env.guids(target), await env.guids(source))
+    equal(await env.zfs.resume_state(target), None)
+
+
+async def contract_a_cut_stream_can_be_dropped(env: Env) -> None:
+    source, target = await env.make("source", passphrase=PASSPHRASE, size=8_000_000), env.name("target")
+    await env.zfs.snapshot([source + "@a"])
+    await move(env, (source + "@a", None), target + "@a", cut=5_000_000)
+    await env.zfs.abort_receive(target)
+    await raises(errors.NotFound, env.zfs.dataset(target))
+    await move(env, (source + "@a", None), target + "@a")
+    await env.zfs.abort_receive(target)
+    equal(await env.guids(target), await env.guids(source))
+
+
+async def contract_a_wrong_base_is_refused(env: Env) -> None:
+    source, target = await env.make("source", passphrase=PASSPHRASE, size=50_000), env.name("target")
+    for short in "abc":
+        await env.write(source, 10_000)
+        await env.zfs.snapshot([f"{source}@{short}"])
+    await move(env, (source + "@a", None), target + "@a")
+    await raises(errors.StreamMismatch, move(env, (source + "@c", source + "@b"), target + "@c"))
+    await raises(errors.AlreadyExists, move(env, (source + "@b", None), target + "@b"))
+    await raises(errors.AlreadyExists, move(env, (source + "@b", source + "@a"), target + "@a"))
+    await move(env, (source + "@c", source + "@a"), target + "@c")
+    equal(len(await env.guids(target)), 2)
+
+
+async def contract_a_replica_that_was_snapshotted_is_refused(env: Env) -> None:
+    source, target = await env.make("source", passphrase=PASSPHRASE, size=50_000), env.name("target")
+    await env.zfs.snapshot([source + "@a"])
+    await env.zfs.snapshot([source + "@b"])
+    await move(env, (source + "@a", None), target + "@a")
+    await env.zfs.snapshot([target + "@foreign"])
+    await raises(errors.DestinationModified, move(env, (source + "@b", source + "@a"), target + "@b"))
+
+
+async def contract_a_target_without_its_parent_is_not_found(env: Env) -> None:
+    source = await env.make("source", passphrase=PASSPHRASE, size=50_000)
+    await env.zfs.snapshot([source + "@a"])
+    await env.zfs.snapshot([source + "@b"])
+    await raises(errors.NotFound, move(env, (source + "@a", None), env.name("no", "such") + "@a"))
+    await raises(errors.NotFound, move(env, (source + "@b", source + "@a"), env.name("no such") + "@b"))
+    await raises(errors.NotFound, env.zfs.send_size(source + "@gone", None, raw=True))
+    await raises(errors.NotFound, move(env, (source + "@gone", None), env.name("target") + "@a"))
+
+
+async def contract_what_is_no_stream_is_refused(env: Env) -> None:
+    read, write = os.pipe()
+    os.write(write, b"this is no stream at all" * 40)
+    os.close(write)
+    try:
+        target = env.name("target") + "@a"
+        await raises(errors.BadStream, asyncio.to_thread(env.streams.receive, target, read, raw=True))
+    finally:
+        os.close(read)
+    await raises(errors.NotFound, env.zfs.dataset(env.name("target")))
+
+
+async def contract_a_quota_stops_a_receive(env: Env) -> None:
+    source = await env.make("source", passphrase=PASSPHRASE, size=20_000_000)
+    await env.zfs.snapshot([source + "@a"])
+    small = env.name("small")
+    await env.zfs.create(small, {"quota": "4194304"})
+    await raises(errors.NoSpace, move(env, (source + "@a", None), small + "/target@a"))
+
+
+async def contract_the_size_of_a_stream_is_estimated(env: Env) -> None:
+    source = await env.make("source", passphrase=PASSPHRASE, size=4_000_000)
+    await env.zfs.snapshot([source + "@a"])
+    await env.write(source, 1_000_000)
+    await env.zfs.snapshot([source + "@b"])
+    full = await env.zfs.send_size(source + "@a", None, raw=True)
+    more = await env.zfs.send_size(source + "@b", source + "@a", raw=True)
+    assert 3_500_000 < full < 6_000_000, full
+    assert 800_000 < more < 2_000_000, more
+    await env.zfs.bookmark(source + "@a", source + "#a")
+    assert 800_000 < await env.zfs.send_size(source + "@b", source + "#a", raw=True) < 2_000_000
+
+
+async def contract_rights_can_be_delegated(env: Env) -> None:
+    await env.zfs.allow("nobody", ["create", "mount", "receive"], await env.make("delegated"))
+
+
+# --- running it bare
+
+Contract = Callable[[Env], Awaitable[None]]
+
+
+def contracts() -> list[tuple[str, Contract]]:
+    """All of them, in the order written."""
+    return [(name, value) for name, value in globals().items() if name.startswith("contract_")]
+
+
+@asynccontextmanager
+async def _real(pool: str, index: int) -> AsyncIterator[Env]:
+    from zfs.libzfs import LibZfs, LibZfsStreams
+
+    zfs = LibZfs()
+    root = f"{pool}/contract/{index:02}"
+    await zfs.create(root, {})
+
+    async def write(dataset: str, size: int) -> None:
+        await zfs.mount(dataset)
+        path = f"/{dataset}/{os.urandom(4).hex()}"
+        await asyncio.to_thread(_fill, path, size)
+
+    try:
+        yield Env(zfs, LibZfsStreams(), root, write)
+    finally:
+        await _shell("zfs", "destroy", "-r", root)
+
+
+def _fill(path: str, size: int) -> None:
+    with open(path, "wb") as file:
+        file.write(os.urandom(size))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+async def _shell(*argv: str) -> None:
+    process = await asyncio.create_subprocess_exec(*argv)
+    await process.wait()
+
+
+async def _run(pool: str, wanted: list[str]) -> int:
+    await _shell("zfs", "create", f"{pool}/contract")
+    passed = failed = 0
+    for index, (name, contract) in enumerate(contracts()):
+        if wanted and not any(word in name for word in wanted):
+            continue
+        try:
+            async with _real(pool, index) as env:
+                await contract(env)
+        except Exception:  # noqa: BLE001 - whatever it is, it is told, and the others run
+            failed += 1
+            print(f"FAILED {name}\n{traceback.format_exc()}", flush=True)
+        else:
+            passed += 1
+            print(f"passed {name}", flush=True)
+    await _shell("zfs", "destroy", "-r", f"{pool}/contract")
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(_run(sys.argv[1], sys.argv[2:])))
