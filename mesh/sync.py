@@ -1,8 +1,8 @@
 """Anti-entropy of signed objects: what two nodes must tell each other to know the same. Pure.
 
 Each side makes a digest of what the other may see, `missing` compares two digests, `pick` fetches from the
-store and `batches` cuts it into frames. Trust objects are a grow-only set; of records and reports only the newest
-version of each node counts. Nothing is verified here: what arrives must still pass `mesh.trust`.
+store and `batches` cuts it into frames. Trust objects are a grow-only set; of records and reports only the
+newest version of each node counts. Nothing is verified here: what arrives must still pass `mesh.trust`.
 """
 
 import base64
@@ -30,7 +30,7 @@ class BadSync(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SignedItem:
-    """One signed object as bytes. `node` is whom it is about; `version` counts in records and reports only."""
+    """One signed object as bytes. `node` is whom it is about; `version` is for records and reports."""
 
     oid: str
     kind: Kind
