@@ -1,4 +1,7 @@
-"""Virtual machines with real kernels, on an internet of their own: `with Lab(hosts=[Host("home")]) as lab:`."""
+"""Virtual machines with real kernels, on an internet of their own.
+
+`with Lab(hosts=[Host("home")]) as lab: lab["home"].run("uname -a")`
+"""
 
 from .guest_agent import CommandFailed, Result, Running
 from .host import Guest, Host

@@ -5,6 +5,10 @@ from __future__ import annotations
 import sys
 
 from . import deps
+from .guard import outlive
+from .image import base_image
+from .shell import Shell
+from .template import template
 
 USAGE = """usage: python -m tests.lab COMMAND
 
@@ -14,23 +18,15 @@ USAGE = """usage: python -m tests.lab COMMAND
 
 
 def main(arguments: list[str]) -> int:
-    # `deps` runs before anything else is installed, and so before the rest is imported.
     match arguments:
         case ["deps"]:
             return deps.install()
         case ["build"]:
-            from .image import base_image
-            from .template import template
-
             template(base_image(), 768, None)
             return 0
         case ["shell"]:
-            from .shell import Shell
-
             return Shell.play()
         case ["guard", lab, directory]:
-            from .guard import outlive
-
             outlive(lab, directory)
             return 0
         case _:

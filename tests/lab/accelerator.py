@@ -1,4 +1,4 @@
-"""Is KVM usable? /dev/kvm can exist and hang, or die in the guest's decompressor: only a guest that booted is proof."""
+"""Is KVM usable? Only a guest that booted is proof: /dev/kvm can exist and hang, or die early."""
 
 from __future__ import annotations
 

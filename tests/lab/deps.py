@@ -6,7 +6,15 @@ import os
 import subprocess
 import sys
 
-PACKAGES = ("qemu-system-x86", "qemu-utils", "mmdebstrap", "e2fsprogs", "nftables", "iproute2", "debian-archive-keyring")
+PACKAGES = (
+    "qemu-system-x86",
+    "qemu-utils",
+    "mmdebstrap",
+    "e2fsprogs",
+    "nftables",
+    "iproute2",
+    "debian-archive-keyring",
+)
 
 
 def missing() -> list[str]:

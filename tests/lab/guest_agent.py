@@ -1,4 +1,7 @@
-"""Commands inside a guest through qemu-guest-agent: no network and no login needed, so they work while the network is cut."""
+"""Commands inside a guest through qemu-guest-agent.
+
+It needs no network and no login, so it works while the network is cut.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,12 @@ from typing import Any
 from .progress import LabError
 from .wire import JsonSocket
 
-ENVIRONMENT = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb"]
+ENVIRONMENT = [
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME=/root",
+    "LANG=C.UTF-8",
+    "TERM=dumb",
+]
 PIECE = 4 << 20
 ANSWER = 120.0
 Command = str | Sequence[str]
@@ -34,7 +42,8 @@ class CommandFailed(AssertionError):
 
     def __init__(self, host: str, command: Command, result: Result) -> None:
         shown = command if isinstance(command, str) else shlex.join(command)
-        super().__init__(f"{host}: `{shown}` ended with {result.code}\n{result.stdout}{result.stderr}".rstrip())
+        said = f"{result.stdout}{result.stderr}".rstrip()
+        super().__init__(f"{host}: `{shown}` ended with {result.code}\n{said}")
         self.result = result
 
 
@@ -65,7 +74,7 @@ class Running:
         return result
 
     def wait_raw(self, timeout: float) -> RawResult:
-        # The agent has no event for an ended process. Asking costs the guest time, so ask less often the longer it runs.
+        # The agent has no event for an ended process. Asking costs the guest time: so ever less often.
         begun = time.monotonic()
         while (raw := self.poll_raw()) is None:
             elapsed = time.monotonic() - begun
@@ -107,11 +116,16 @@ class Agent:
                 while self._wire.receive(deadline).get("return") != self._cookie:
                     pass
             except TimeoutError:
-                raise LabError(f"{self.host}: no answer from the guest agent within {timeout:.0f} s") from None
+                raise LabError(f"{self.host}: no answer from its agent within {timeout:.0f} s") from None
 
     def start(self, command: Command, input: bytes | None = None) -> Running:
         words = ["/bin/bash", "-c", command] if isinstance(command, str) else list(command)
-        arguments: dict[str, Any] = {"path": words[0], "arg": words[1:], "env": ENVIRONMENT, "capture-output": True}
+        arguments: dict[str, Any] = {
+            "path": words[0],
+            "arg": words[1:],
+            "env": ENVIRONMENT,
+            "capture-output": True,
+        }
         if input is not None:
             arguments["input-data"] = base64.b64encode(input).decode()
         return Running(self, command, int(self._call("guest-exec", arguments)["pid"]))
@@ -121,12 +135,14 @@ class Agent:
         if not answer["exited"]:
             return None
         if answer.get("out-truncated") or answer.get("err-truncated"):
-            raise LabError(f"{self.host}: a command said more than the guest agent can carry (16 MB); send it to a file")
+            raise LabError(f"{self.host}: more output than the agent carries (16 MB); send it to a file")
         code = int(answer["exitcode"]) if "exitcode" in answer else 128 + int(answer.get("signal", 0))
         out, err = (base64.b64decode(answer.get(field, "")) for field in ("out-data", "err-data"))
         return RawResult(out, err, code)
 
-    def run(self, command: Command, check: bool = True, timeout: float = 600, input: bytes | None = None) -> Result:
+    def run(
+        self, command: Command, check: bool = True, timeout: float = 600, input: bytes | None = None
+    ) -> Result:
         return self.start(command, input).wait(timeout, check)
 
     def put(self, path: str, data: bytes, timeout: float = 600) -> None:
@@ -138,8 +154,8 @@ class Agent:
     def get(self, path: str, timeout: float = 600) -> bytes:
         data = b""
         while True:
-            command = f"tail -c +{len(data) + 1} -- {shlex.quote(path)} | head -c {PIECE}; exit ${{PIPESTATUS[0]}}"
-            raw = self.start(command).wait_raw(timeout)
+            command = f"tail -c +{len(data) + 1} -- {shlex.quote(path)} | head -c {PIECE}"
+            raw = self.start(command + "; exit ${PIPESTATUS[0]}").wait_raw(timeout)
             # tail dies of SIGPIPE (141) when there is more than one piece.
             if raw.code not in (0, 141):
                 raise FileNotFoundError(f"{self.host}:{path}: {raw.text().stderr.strip()}")

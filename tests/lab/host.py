@@ -26,9 +26,9 @@ STATE_BEGINS = "xargs -r systemctl start < /root/meshkeep.units"
 class Host:
     """A host to start. Its data disks are /dev/vdb, /dev/vdc, /dev/vdd.
 
-    `pool` is made on /dev/vdb, as a mirror with /dev/vdc when `disks` is 2 or more. `nat` puts the host behind a home
-    router ("easy" or "hard"); hosts of the same `lan` share that router. With `user_data` it is a fresh cloud VM:
-    booted cold without meshkeep, and cloud-init runs the text.
+    `pool` is made on /dev/vdb, as a mirror with /dev/vdc when `disks` is 2 or more. `nat` puts the host
+    behind a home router ("easy" or "hard"); hosts of the same `lan` share it.
+    With `user_data` the host is a fresh cloud VM: booted cold without meshkeep, and cloud-init runs the text.
     """
 
     name: str
@@ -56,7 +56,9 @@ class Host:
 class Guest:
     """A host of a running lab."""
 
-    def __init__(self, spec: Host, place: Place, image: Image, template: Template | None, directory: Path) -> None:
+    def __init__(
+        self, spec: Host, place: Place, image: Image, template: Template | None, directory: Path
+    ) -> None:
         self.spec = spec
         self.name = spec.name
         self.place = place
@@ -72,8 +74,10 @@ class Guest:
         """Where the lab's internet finds it; behind NAT, its router."""
         return self.place.public
 
-    def run(self, command: Command, check: bool = True, timeout: float = 600, input: bytes | None = None) -> Result:
-        """A shell line or an argument list, as root, to its end. With `check` another code than 0 raises CommandFailed."""
+    def run(
+        self, command: Command, check: bool = True, timeout: float = 600, input: bytes | None = None
+    ) -> Result:
+        """A shell line or an argument list, as root. `check`: CommandFailed unless it ends with 0."""
         return self.machine.agent.run(command, check, timeout, input)
 
     def spawn(self, command: Command, input: bytes | None = None) -> Running:
@@ -101,7 +105,7 @@ class Guest:
         self.settle()
 
     def wipe(self) -> None:
-        """The host burned down: power gone, disks gone. `boot` then gives a new machine of the same name and place."""
+        """The host burned down: power and disks gone. `boot` then gives a new machine in its place."""
         self.kill()
         self._new_disks()
         self._fresh = True
@@ -148,7 +152,8 @@ class Guest:
         lines.append(PERSONALIZE)
         if self.spec.pool:
             kind = "mirror /dev/vdb /dev/vdc" if self.spec.disks > 1 else "/dev/vdb"
-            lines.append(f"zpool create -f -O compression=lz4 -O mountpoint=/{self.spec.pool} {self.spec.pool} {kind}")
+            pool = self.spec.pool
+            lines.append(f"zpool create -f -O compression=lz4 -O mountpoint=/{pool} {pool} {kind}")
         lines += [f"[ ! -e /root/meshkeep.units ] || {STATE_BEGINS}", "sync"]
         self.run("\n".join(lines), input=os.urandom(256))
 
@@ -184,5 +189,6 @@ class Guest:
         shutil.rmtree(seed, ignore_errors=True)
         seed.mkdir()
         (seed / "user-data").write_text(self.spec.user_data or "")
-        (seed / "meta-data").write_text(f"instance-id: {self.name}-{secrets.token_hex(4)}\nlocal-hostname: {self.name}\n")
+        instance = f"{self.name}-{secrets.token_hex(4)}"
+        (seed / "meta-data").write_text(f"instance-id: {instance}\nlocal-hostname: {self.name}\n")
         return seed

@@ -1,4 +1,4 @@
-"""Builds the guests' base image once: a Debian root with ZFS built, beside its kernel and initrd, cached by recipe."""
+"""Builds the guests' base image once: a Debian root with ZFS, its kernel and initrd, cached by recipe."""
 
 from __future__ import annotations
 
@@ -104,16 +104,21 @@ def _build(directory: Path) -> None:
         shutil.rmtree(root)
         scratch.chmod(0o755)
         scratch.rename(directory)
-        used = subprocess.run(["du", "-sh", str(directory)], capture_output=True, text=True, check=True).stdout.split()[0]
+        used = subprocess.run(
+            ["du", "-sh", str(directory)], capture_output=True, text=True, check=True
+        ).stdout.split()[0]
         say(f"[5/5] lab image ready: {directory} ({used})")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _mmdebstrap(root: Path) -> list[str]:
-    hooks = [f'--customize-hook=mkdir -p "$1/usr/local/lib/lab"']
-    hooks += [f'--customize-hook=upload {GUEST / name} {target}' for name, target in FILES.items()]
-    hooks += [f'--customize-hook=chroot "$1" sh {FILES["setup.sh"]}', f'--customize-hook=rm "$1{FILES["setup.sh"]}"']
+    hooks = ['--customize-hook=mkdir -p "$1/usr/local/lib/lab"']
+    hooks += [f"--customize-hook=upload {GUEST / name} {target}" for name, target in FILES.items()]
+    hooks += [
+        f'--customize-hook=chroot "$1" sh {FILES["setup.sh"]}',
+        f'--customize-hook=rm "$1{FILES["setup.sh"]}"',
+    ]
     return [
         "mmdebstrap",
         "--variant=minbase",

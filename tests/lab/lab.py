@@ -60,7 +60,9 @@ class Lab:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             if error is not None:
                 self.keep_logs()
@@ -95,7 +97,7 @@ class Lab:
         self._internet.heal()
 
     def nat(self, host: Named) -> Nat | None:
-        """"easy", "hard" or None; the value also has `.public` and `.private` addresses."""
+        """ "easy", "hard" or None; the value also has `.public` and `.private` addresses."""
         return self._guest(host).place.nat
 
     def serve(self, path: Path | str) -> str:
@@ -135,7 +137,11 @@ class Lab:
     def _add(self, spec: Host) -> Guest:
         if spec.name in self._guests:
             raise LabError(f"there is a host {spec.name} already")
-        place = self._internet.home_place(spec.lan or spec.name, spec.nat) if spec.nat else self._internet.public_place()
+        place = (
+            self._internet.home_place(spec.lan or spec.name, spec.nat)
+            if spec.nat
+            else self._internet.public_place()
+        )
         guest = Guest(spec, place, self.image, self._template(spec), self.directory / spec.name)
         self._guests[spec.name] = guest
         return guest
@@ -149,10 +155,22 @@ class Lab:
 
     def _start_server(self) -> subprocess.Popen[str]:
         (self.directory / "www").mkdir()
-        command = ["ip", "netns", "exec", self._internet.name, sys.executable, "-u", "-m", "http.server", "80"]
+        command = [
+            "ip",
+            "netns",
+            "exec",
+            self._internet.name,
+            sys.executable,
+            "-u",
+            "-m",
+            "http.server",
+            "80",
+        ]
         command += ["--bind", SERVER, "--directory", str(self.directory / "www")]
         with (self.directory / "www.log").open("w") as log:
-            server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
+            server = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+            )
         if server.stdout is None or not server.stdout.readline():
             raise LabError("the lab's web server did not start")
         return server
@@ -172,7 +190,9 @@ def find_deb() -> Path | None:
 
 
 def _newest_deb() -> Path | None:
-    return max((ROOT / "build").glob("meshkeep_*_all.deb"), key=lambda path: path.stat().st_mtime, default=None)
+    return max(
+        (ROOT / "build").glob("meshkeep_*_all.deb"), key=lambda path: path.stat().st_mtime, default=None
+    )
 
 
 def _makefile_builds_debs() -> bool:

@@ -31,7 +31,7 @@ class Nic:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What QEMU is told. A saved state can only be restored into the same memory, accelerator and number of devices."""
+    """What QEMU is told. A saved state only fits the same memory, accelerator and number of devices."""
 
     image: Image
     disks: tuple[Path, ...]
@@ -128,7 +128,17 @@ class Machine:
 
 def qemu_command(hardware: Hardware, console: Path, agent_fd: int, monitor_fd: int) -> list[str]:
     accelerator = "tcg,thread=multi,tb-size=256" if hardware.accelerator == TCG else KVM
-    command = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "pc", "-accel", accelerator]
+    command = [
+        QEMU,
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-machine",
+        "pc",
+        "-accel",
+        accelerator,
+    ]
     command += ["-cpu", "max", "-smp", "1", "-m", str(hardware.memory), "-rtc", "base=utc"]
     command += ["-kernel", str(hardware.image.kernel), "-initrd", str(hardware.image.initrd)]
     command += ["-append", f"{KERNEL_ARGUMENTS} {hardware.kernel_arguments}".strip()]
@@ -136,11 +146,23 @@ def qemu_command(hardware: Hardware, console: Path, agent_fd: int, monitor_fd: i
     command += ["-chardev", f"socket,id=monitor,fd={monitor_fd}", "-mon", "chardev=monitor,mode=control"]
     command += ["-chardev", f"socket,id=agent,fd={agent_fd}", "-device", "virtio-serial-pci,addr=0x3"]
     command += ["-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"]
-    command += ["-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng,addr=0x4"]
+    command += [
+        "-object",
+        "rng-random,id=rng,filename=/dev/urandom",
+        "-device",
+        "virtio-rng-pci,rng=rng,addr=0x4",
+    ]
     for index, nic in enumerate(hardware.nics):
-        backend = f"tap,id=net{index},ifname={nic.tap},script=no,downscript=no" if nic.tap else f"hubport,id=net{index},hubid={index}"
+        backend = (
+            f"tap,id=net{index},ifname={nic.tap},script=no,downscript=no"
+            if nic.tap
+            else f"hubport,id=net{index},hubid={index}"
+        )
         command += ["-netdev", backend]
-        command += ["-device", f"virtio-net-pci,netdev=net{index},mac={nic.mac},romfile=,addr={0x5 + index:#x}"]
+        command += [
+            "-device",
+            f"virtio-net-pci,netdev=net{index},mac={nic.mac},romfile=,addr={0x5 + index:#x}",
+        ]
     for index, disk in enumerate(hardware.disks):
         command += ["-drive", f"if=none,id=disk{index},file={disk},format=qcow2,cache=unsafe,discard=unmap"]
         command += ["-device", f"virtio-blk-pci,drive=disk{index},addr={0x8 + index:#x}"]

@@ -1,4 +1,4 @@
-"""Where guests get Debian from: the host's own apt sources, or MESHKEEP_LAB_MIRROR. No registry is named here."""
+"""Where guests get Debian from: the host's own apt sources, or MESHKEEP_LAB_MIRROR."""
 
 from __future__ import annotations
 
@@ -48,10 +48,12 @@ def host_entries(apt: Path = APT) -> list[tuple[str, str]]:
 
 
 def mirrors(entries: list[tuple[str, str]], override: str | None) -> tuple[str, str]:
-    """The main and the security archive: `debian` and `debian-security` lie beside each other on every mirror."""
+    """The main and the security archive: on a mirror they lie side by side."""
     main = override or next((uri for uri, _ in entries if uri.endswith("/debian")), None)
     if main is None:
-        raise LabError("no Debian archive among this host's apt sources; set MESHKEEP_LAB_MIRROR=http://HOST/debian")
+        raise LabError(
+            "no Debian archive among this host's apt sources; set MESHKEEP_LAB_MIRROR=http://HOST/debian"
+        )
     security = next((uri for uri, suite in entries if suite.endswith("-security") and "debian" in uri), None)
     if override or security is None:
         security = main.rstrip("/").removesuffix("debian") + "debian-security"

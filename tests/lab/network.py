@@ -1,7 +1,7 @@
-"""The lab's own internet: one network namespace that routes between hosts, and a NAT router namespace per home.
+"""The lab's own internet: a network namespace that routes between hosts, and one per home that does NAT.
 
-Every host has a slot N. A public host is 203.0.113.(4N+2) behind a tap in the internet's namespace; a host at home is
-192.168.(N+1).2 behind a router whose public address is that of the slot. Nothing here touches the host's own network.
+Every host or home has a slot N. A public host is 203.0.113.(4N+2) behind a tap in the internet's namespace; a
+host at home is 192.168.(N+1).2 and its router has the public address. The host's own network is not touched.
 """
 
 from __future__ import annotations
@@ -24,14 +24,20 @@ SLOTS = 64
 INTERNET_RULES = """
 table ip lab {
     set cuts { type ipv4_addr . ipv4_addr; }
-    chain between_hosts { type filter hook forward priority 0; ip saddr . ip daddr @cuts counter drop; }
+    chain between_hosts {
+        type filter hook forward priority 0
+        ip saddr . ip daddr @cuts drop
+    }
 }
 """
-# "easy" keeps the source port where it can, so what a peer sees of one flow holds for the next; "hard" never does.
+# "easy" keeps the source port where it can: what one peer sees of a flow holds for the next. "hard" never does.
 # Neither lets anything in that nobody inside asked for, nor answers it.
 ROUTER_RULES = """
 table ip lab {{
-    chain unasked {{ type filter hook input priority 0; iifname "wan" ct state != {{ established, related }} drop; }}
+    chain unasked {{
+        type filter hook input priority 0
+        iifname "wan" ct state != {{ established, related }} drop
+    }}
     chain through {{
         type filter hook forward priority 0; policy drop;
         ct state {{ established, related }} accept
@@ -92,7 +98,7 @@ class Internet:
     """Makes places, cuts and heals. `sweep` of its name leaves nothing behind."""
 
     def __init__(self, name: str) -> None:
-        """The name is PREFIX PID-NUMBER: the process that answers for it tells leftovers from what is in use."""
+        """The name is PREFIX PID-NUMBER: the process that answers for it tells leftovers from labs in use."""
         self.name = name
         self._slots = 0
         self._homes: dict[str, Home] = {}
@@ -120,7 +126,9 @@ class Internet:
         public = public_of(home.slot)
         gateway = f"192.168.{home.slot + 1}.1"
         mac = mac_of(home.slot, home.hosts)
-        return Place(home.namespace, tap, mac, public, f"{private}/24", gateway, Nat(kind, public, private), lan)
+        return Place(
+            home.namespace, tap, mac, public, f"{private}/24", gateway, Nat(kind, public, private), lan
+        )
 
     def cut(self, a: Place, b: Place) -> None:
         """Drop every packet between two hosts in silence, both ways, running flows included."""
@@ -143,7 +151,8 @@ class Internet:
         home = Home(f"{self.name}r{slot}", slot, kind)
         add_namespace(home.namespace)
         wan = f"home{slot}"
-        ip("-n", self.name, "link", "add", wan, "type", "veth", "peer", "name", "wan", "netns", home.namespace)
+        peer = ("peer", "name", "wan", "netns", home.namespace)
+        ip("-n", self.name, "link", "add", wan, "type", "veth", *peer)
         ip("-n", self.name, "addr", "add", f"{gateway_of(slot)}/30", "dev", wan)
         ip("-n", self.name, "link", "set", wan, "up")
         ip("-n", home.namespace, "addr", "add", f"{public_of(slot)}/30", "dev", "wan")

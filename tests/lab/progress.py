@@ -1,4 +1,4 @@
-"""One-line progress on stderr and failures that carry the end of a log: what a person sees while the lab works."""
+"""What a person sees while the lab works: one-line progress on stderr, failures with the end of their log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A prompt with three hosts to try things by hand: a home behind NAT, a VM in the cloud, a laptop elsewhere."""
+"""A prompt with three hosts to try things by hand: a home behind NAT, a cloud VM, a laptop elsewhere."""
 
 from __future__ import annotations
 
@@ -52,8 +52,9 @@ class Shell:
 
     def hosts(self) -> None:
         for guest in self._lab:
-            behind = self._lab.nat(guest)
-            say(f"{guest.name:8} {guest.address:15} " + (f"NAT {behind}, inside {behind.private}" if behind else "public"))
+            nat = self._lab.nat(guest)
+            how = f"NAT {nat}, inside {nat.private}" if nat else "public"
+            say(f"{guest.name:8} {guest.address:15} {how}")
 
     def _do(self, line: str) -> None:
         name, colon, rest = line.partition(":")

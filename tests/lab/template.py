@@ -1,8 +1,8 @@
 """Boot once, restore many times: a running guest saved to disk, with or without meshkeep installed.
 
-A template is a directory of disks and the memory of the machine that ran on them. Hosts are overlays of the disks
-started from that memory. Both are keyed by everything they depend on. `boot-*` is a machine after its first boot;
-`package-*` lies over it with a package installed, and of those the least used go.
+A template is a directory of disks and the memory of the machine that ran on them. Hosts are overlays of the
+disks started from that memory. Both are keyed by everything they depend on. `boot-*` is a machine after its
+first boot; `package-*` lies over it with a package installed, and of those the least used go.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DATA_SIZE = "4G"
 KEPT = 4
 VERSION = 1
 PACKAGE = "/root/meshkeep.deb"
-# An agent that was saved running would wake up as the same process, with the same secrets to be, on every host.
+# An agent saved while running would wake up on every host as the same process with the same random numbers.
 INSTALL = f"""
 set -e
 export DEBIAN_FRONTEND=noninteractive
@@ -76,9 +76,9 @@ def disk_name(index: int) -> str:
 
 
 def template(image: Image, memory: int, deb: Path | None) -> Template:
-    """The template for that package, made if it is not there: a cold boot, then per package only its installation."""
+    """The template for that package, made if need be: one cold boot, then only installations."""
     kind = accelerator(image)
-    qemu = subprocess.run([QEMU, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    qemu = subprocess.run([QEMU, "--version"], capture_output=True, text=True, check=True).stdout
     digest = hashlib.sha256(f"{VERSION} {memory} {kind} {qemu} {INSTALL}".encode())
     bare = Template(_directory(image, "boot", digest), image, kind, memory)
     _make(bare, None, None)
@@ -121,7 +121,9 @@ def _save(wanted: Template, source: Template | None, deb: Path | None, scratch: 
         for disk in disks[1:]:
             new_disk(disk, DATA_SIZE)
     nics = (Nic("52:54:00:1a:ff:00"), Nic("52:54:00:1a:ff:01"))
-    hardware = Hardware(wanted.image, disks, nics, wanted.memory, wanted.accelerator)
+    hardware = Hardware(
+        wanted.image, disks, nics, wanted.memory, wanted.accelerator, kernel_arguments="cloud-init=disabled"
+    )
     machine = Machine("template", hardware, scratch / "console.log")
     try:
         machine.start(source.state if source else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,10 @@ pytestmark = pytest.mark.lab
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    hosts = [Host("home", pool="tank", nat="easy", disks=2, meshkeep=False), Host("cloud", pool="tank", meshkeep=False)]
+    hosts = [
+        Host("home", pool="tank", nat="easy", disks=2, meshkeep=False),
+        Host("cloud", pool="tank", meshkeep=False),
+    ]
     with Lab(hosts=hosts) as lab:
         yield lab
 
@@ -32,7 +36,7 @@ def reaches(source: Guest, address: str) -> bool:
     return source.run(f"ping -c 1 -W 2 {address}", check=False).code == 0
 
 
-def test_a_host_behind_nat_reaches_a_public_one_and_not_the_other_way_round(lab: Lab, home: Guest, cloud: Guest) -> None:
+def test_nat_lets_a_host_out_and_nobody_in(lab: Lab, home: Guest, cloud: Guest) -> None:
     nat = lab.nat(home)
     assert nat == "easy"
     assert nat is not None
@@ -45,13 +49,13 @@ def test_a_host_behind_nat_reaches_a_public_one_and_not_the_other_way_round(lab:
 
 def test_a_cut_stops_a_running_flow_and_healing_lets_it_go_on(lab: Lab, home: Guest, cloud: Guest) -> None:
     server = cloud.spawn("nc -l -p 7000 > /tmp/received")
-    home.run("mkfifo /tmp/flow")
+    home.run("mkfifo /tmp/flow /tmp/go")
     client = home.spawn(f"nc -q 0 {cloud.address} 7000 < /tmp/flow")
-    writer = home.spawn("exec 3> /tmp/flow; echo before >&3; while [ ! -e /tmp/stop ]; do read -t 0.1 < /dev/zero; done; echo after >&3")
+    writer = home.spawn("exec 3> /tmp/flow; echo before >&3; read < /tmp/go; echo after >&3")
     cloud.run("until grep -q before /tmp/received; do :; done")
     lab.cut("home", "cloud")
     assert not reaches(home, cloud.address)
-    home.run("touch /tmp/stop")
+    home.run("echo > /tmp/go")
     writer.wait(check=True)
     assert cloud.get("/tmp/received") == b"before\n"
     lab.heal()
@@ -62,9 +66,9 @@ def test_a_cut_stops_a_running_flow_and_healing_lets_it_go_on(lab: Lab, home: Gu
 
 
 def test_hosts_have_names_ids_random_numbers_and_a_clock_of_their_own(home: Guest, cloud: Guest) -> None:
-    for command in ("hostname", "cat /etc/machine-id", "hostid", "head -c 32 /dev/urandom | base64", "cat /sys/class/net/eth0/address"):
+    randomness = "head -c 32 /dev/urandom | base64"
+    for command in ("hostname", "cat /etc/machine-id", "hostid", randomness, "ip link show eth0"):
         assert home.run(command).stdout != cloud.run(command).stdout, command
-    # The random numbers differ from the first: two hosts restored from one state, each asked once.
     assert abs(float(home.run("date +%s.%N").stdout) - float(cloud.run("date +%s.%N").stdout)) < 30
 
 
@@ -79,7 +83,7 @@ def test_a_raw_stream_carries_ciphertext_to_a_host_without_the_key(home: Guest, 
     assert cloud.run("zfs get -H -o value keystatus tank/copy").stdout.strip() == "unavailable"
 
 
-def test_after_a_power_cut_a_synced_file_is_on_the_pool_and_the_name_and_network_are_back(home: Guest, cloud: Guest) -> None:
+def test_a_power_cut_leaves_what_was_synced_and_who_the_host_was(home: Guest, cloud: Guest) -> None:
     before = home.run("cat /etc/machine-id /etc/hostid").stdout
     home.run("echo kept > /tank/file && zpool sync tank")
     home.kill()
@@ -105,12 +109,12 @@ def test_files_of_any_bytes_travel_both_ways_and_a_failed_command_says_why(home:
     data = bytes(range(256)) * 20_000
     home.put("/tmp/deep/er/file", data)
     assert home.get("/tmp/deep/er/file") == data
-    with pytest.raises(CommandFailed, match="no such dataset|does not exist"):
+    with pytest.raises(CommandFailed, match="dataset does not exist"):
         home.run("zfs list tank/nothing")
 
 
-def test_a_rented_vm_runs_its_cloud_init_file_with_a_package_from_the_internet(lab: Lab, tmp_path: pytest.TempPathFactory) -> None:
-    script = tmp_path / "hello.sh"  # type: ignore[operator]
+def test_a_rented_vm_runs_its_cloud_init_file(lab: Lab, tmp_path: Path) -> None:
+    script = tmp_path / "hello.sh"
     script.write_text("echo fetched > /root/fetched")
     url = lab.serve(script)
     user_data = f"#cloud-config\nruncmd:\n  - curl -fsS {url} | sh\n  - zpool create tank /dev/vdb\n"
