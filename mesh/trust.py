@@ -1,0 +1,658 @@
+"""Who is in the mesh: a pure function of the set of signed objects, whatever the order of their arrival.
+
+**Chains.** A *chain* is a path of admissions genesis -> n1 -> ... -> nk in which every issuer but genesis
+was itself admitted as admin by the step before, and no node stands twice. A node is in the mesh while one
+of its chains stands. Authority is a matter of the chain alone: *whoever stands earlier on a chain is above
+whoever stands later.*
+
+- A tombstone by a node of the chain on a later one is *in force* if it survives what is in force against
+  its own issuer (is in the keep list of it). It ends the membership that this chain gives, and the chain
+  goes on through the evicted node only by admissions in its keep list. A node with two chains survives if
+  the evictor is on one of them only: nobody evicts sideways, nor upwards, and no later admission can undo
+  an eviction from above.
+- A tombstone by any standing admin ends memberships that are not admin. Non-admins issue nothing, so this
+  decides nothing else, and a later admission in a non-admin role does not bring the node back.
+
+Indices along a chain only fall in this definition, so it needs no fixpoint and knows no cycle of arguments.
+
+**Successions.** An admission with `succeeds` by a node above the old one works on the chain like a
+tombstone with that keep list. One from below or aside (hosts burn, the founder too) voids admissions of the
+old node outside its keep list, never on its issuer's own chain; the tombstones of the old node stay, or a
+stolen laptop could succeed home to undo its own eviction. Such successions can attack each other, so they
+are decided as an argumentation with the well-founded semantics (van Gelder et al. 1991), broken where it
+leaves a tie:
+
+    undecided = all successions; repeat until none is left:
+      reject those that do not stand even if no undecided one takes effect,
+             and the rivals of accepted ones, and those that would close a circle of heirs
+      accept those that stand even if every undecided one takes effect, without an earlier undecided rival
+      if neither decided anything: accept the first by (created, oid)
+
+Every round decides at least one, so it ends; each set is a function of the objects, so it is deterministic.
+The earliest of two rivals (same predecessor) wins, and a succession that would close a circle of heirs is
+rejected.
+
+**Bounds.** At most 8 chains per node are followed, shortest first, each at most 64 long. Objects whose
+signer is not admitted yet wait in a table of 256. Nothing else is stored without a chain of admissions,
+standing or not (what is void today is needed to judge tomorrow). Only beyond these bounds does the order of
+arrival matter.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Literal, TypeVar, cast
+
+from mesh.identity import mesh_id, node_id
+from mesh.objects import (
+    ROLES,
+    Admission,
+    BadObject,
+    Genesis,
+    Kind,
+    Opaque,
+    Record,
+    Report,
+    Role,
+    Signed,
+    Tombstone,
+    Value,
+    open_signed,
+)
+
+MAX_CHAINS = 8
+MAX_CHAIN = 64
+MAX_PENDING = 256
+MAX_ADMISSIONS = 2048
+MAX_PER_ISSUER = 512
+MAX_OPAQUE_PER_NODE = 8
+
+State = Literal["active", "evicted", "succeeded", "conflict"]
+Certificate = Signed[Admission] | Signed[Tombstone]
+Item = Signed[Value | Opaque]
+_Versioned = TypeVar("_Versioned", Signed[Record], Signed[Report])
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """New and stored."""
+
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Stored already; nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """A newer version is stored; nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Well signed by a node that is not admitted as far as is known; kept in a bounded table until it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Not an object of this mesh, or no room for it; nothing was changed."""
+
+    reason: str
+
+
+Outcome = Added | Known | Stale | Waiting | Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node with a chain. `admitted_by` is None for genesis; `record` and `report` only while active.
+
+    `depth` is the length of its chain; `created` and `invite_id` are those of the admission that counts.
+    """
+
+    id: str
+    public: bytes
+    name: str
+    role: Role
+    admitted_by: str | None
+    state: State
+    created: int
+    invite_id: bytes
+    depth: int
+    succeeded_by: str | None = None
+    succeeds: str | None = None
+    record: Record | None = None
+    report: Report | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether it is in the mesh now."""
+        return self.state == "active"
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Two nodes claim one thing; `loser` does not get it. `subject`: the name, predecessor or key."""
+
+    kind: Literal["name", "succession", "wireguard_key"]
+    subject: str
+    winner: str
+    loser: str
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """Two hosts run with one identity: one record version says two things. `boots` are hex nonces."""
+
+    id: str
+    version: int
+    boots: tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Who is in the mesh, as of one set of objects. Members are keyed by node id."""
+
+    mesh_id: bytes
+    mesh_name: str
+    members: Mapping[str, Member]
+    conflicts: tuple[Conflict, ...]
+    duplicates: tuple[Duplicate, ...]
+    _world: "_World" = field(repr=False, compare=False)
+
+    def by_name(self, name: str) -> Member | None:
+        """The active member of that name."""
+        return next((m for m in self.members.values() if m.active and m.name == name), None)
+
+    def active(self) -> list[Member]:
+        """The active members, by name."""
+        return sorted((m for m in self.members.values() if m.active), key=lambda m: m.name)
+
+    def owner_of(self, node: str) -> str:
+        """The last heir in the line of successions from *node*; itself if nobody succeeds it."""
+        while (member := self.members.get(node)) is not None and member.succeeded_by is not None:
+            node = member.succeeded_by
+        return node
+
+    def may_read_root(self, caller: str, root: str) -> bool:
+        """Whether *caller* is the living owner of the replica root of node *root*."""
+        member = self.members.get(caller)
+        return member is not None and member.active and self.owner_of(root) == caller
+
+    def is_above(self, upper: str, lower: str) -> bool:
+        """Whether *lower* is in the mesh by grace of *upper* alone: all its chains pass through *upper*."""
+        chains = self._chains(lower)
+        return bool(chains) and all(upper in map(node_id, chain.nodes[:-1]) for chain in chains)
+
+    def may_evict(self, admin: str, target: str) -> bool:
+        """Whether a tombstone by *admin* on *target* would take it out."""
+        by, on = self.members.get(admin), self.members.get(target)
+        if by is None or on is None or not by.active or by.role != "admin" or admin == target:
+            return False
+        return on.role != "admin" or self.is_above(admin, target)
+
+    def chain(self, node: str) -> list[bytes]:
+        """The admissions of the node's shortest standing chain, from the top down; empty if none."""
+        chains = self._chains(node)
+        return [step.data for step in chains[0].steps] if chains else []
+
+    def issued_by(self, node: str) -> tuple[bytes, ...]:
+        """The oids of all valid admissions and tombstones of *node*: a keep list that keeps everything."""
+        return tuple(sorted(c.oid for c in self._world.valid() if c.author == node))
+
+    def visible(self, item: Item, viewer: Member, served: Collection[str] = ()) -> bool:
+        """Whether *viewer* may be given *item*. `served`: ids of the nodes that a vault stores for.
+
+        Trust objects are for everyone: without them nobody could verify anything.
+        """
+        if isinstance(item.value, Genesis | Admission | Tombstone):
+            return True
+        author = self.members.get(item.author)
+        if author is None or not author.active or not viewer.active:
+            return False
+        if author.id == viewer.id or viewer.role in ("admin", "member"):
+            return True
+        if isinstance(item.value, Report):
+            return viewer.role == "vault" and author.id in served
+        if viewer.role == "vault":
+            return isinstance(item.value, Record) and author.role in ("admin", "member")
+        return True
+
+    def _chains(self, node: str) -> list["_Chain"]:
+        member = self.members.get(node)
+        return self._world.alive(member.public) if member else []
+
+
+class Trust:
+    """The set of objects of one mesh: `add` takes bytes from anywhere, `view` says what follows."""
+
+    def __init__(self, mesh: bytes) -> None:
+        self.mesh_id = mesh
+        self._genesis: Signed[Genesis] | None = None
+        self._certificates: dict[bytes, Certificate] = {}
+        self._issued: dict[tuple[bytes, int], int] = defaultdict(int)
+        self._admitted: set[bytes] = set()
+        self._admins: set[bytes] = set()
+        self._records: dict[bytes, list[Signed[Record]]] = {}
+        self._reports: dict[bytes, list[Signed[Report]]] = {}
+        self._opaque: dict[bytes, list[Signed[Opaque]]] = {}
+        self._pending: dict[bytes, Item] = {}
+        self._ruling: _Ruling | None = None
+        self._view: View | None = None
+
+    def add(self, data: bytes) -> Outcome:
+        """Verify and store one object; what waited for it is stored too. Never raises for bad data."""
+        try:
+            item = open_signed(data, self.mesh_id)
+        except BadObject as error:
+            return Rejected(str(error))
+        outcome = self._place(item)
+        if isinstance(outcome, Added) and isinstance(item.value, Admission):
+            self._release()
+        return outcome
+
+    def view(self) -> View:
+        """What follows from the objects; computed anew only after a change."""
+        if self._view is None:
+            if self._ruling is None:
+                self._ruling = _rule(self._certificates.values(), self.mesh_id)
+            self._view = _look(self, self._ruling)
+        return self._view
+
+    @property
+    def genesis(self) -> Signed[Genesis] | None:
+        """The mesh's own object, if it has arrived."""
+        return self._genesis
+
+    def records_of(self, public: bytes) -> list[Signed[Record]]:
+        """The newest record of a node; two if two hosts run with its key; none if none came."""
+        return list(self._records.get(public, ()))
+
+    def report_of(self, public: bytes) -> Signed[Report] | None:
+        """The newest report of a node."""
+        return next(iter(self._reports.get(public, ())), None)
+
+    def all_signed(self) -> Iterator[Item]:
+        """Everything stored, in an order in which a node that knows nothing yet can store it one by one."""
+        if self._genesis is not None:
+            yield cast(Item, self._genesis)
+        # Stored only once its issuer was known: the order of insertion is such an order.
+        yield from cast(Iterable[Item], self._certificates.values())
+        for table in (self._records, self._reports, self._opaque):
+            for items in table.values():
+                yield from cast(list[Item], items)
+
+    def objects(self, *kinds: Kind) -> Iterator[Item]:
+        """Everything stored of these kinds."""
+        return (item for item in self.all_signed() if item.type in kinds)
+
+    def _place(self, item: Item) -> Outcome:
+        value = item.value
+        if isinstance(value, Genesis):
+            return self._place_genesis(cast(Signed[Genesis], item))
+        if item.oid in self._certificates:
+            return Known()
+        if isinstance(value, Admission | Tombstone):
+            by_genesis = mesh_id(item.signer) == self.mesh_id
+            if not by_genesis and item.signer not in self._admins:
+                return self._wait(item)
+            return self._place_certificate(cast(Certificate, item), by_genesis)
+        if item.signer not in self._admitted:
+            return self._wait(item)
+        if isinstance(value, Record):
+            return self._place_versioned(self._records, cast(Signed[Record], item), most=2)
+        if isinstance(value, Report):
+            return self._place_versioned(self._reports, cast(Signed[Report], item), most=1)
+        return self._place_opaque(cast(Signed[Opaque], item))
+
+    def _place_genesis(self, item: Signed[Genesis]) -> Outcome:
+        """The genesis key could sign two; all nodes then settle on the same one."""
+        old = self._genesis
+        if old is not None and old.oid == item.oid:
+            return Known()
+        if old is not None and (old.value.created, old.oid) < (item.value.created, item.oid):
+            return Stale()
+        self._genesis, self._view = item, None
+        return Added(cast(Item, item))
+
+    def _place_certificate(self, item: Certificate, by_genesis: bool) -> Outcome:
+        # Genesis is never short of room: it is what a mesh with a mad admin is rescued with.
+        full = isinstance(item.value, Admission) and self._count(Kind.ADMISSION) >= MAX_ADMISSIONS
+        if not by_genesis and (full or self._issued[item.signer, item.type] >= MAX_PER_ISSUER):
+            return Rejected("no room for more certificates")
+        self._certificates[item.oid] = item
+        self._issued[item.signer, item.type] += 1
+        if isinstance(item.value, Admission):
+            self._admitted.add(item.value.node_public)
+            if item.value.role == "admin":
+                self._admins.add(item.value.node_public)
+        self._ruling = self._view = None
+        return Added(cast(Item, item))
+
+    def _count(self, kind: Kind) -> int:
+        return sum(count for (_, type), count in self._issued.items() if type == kind)
+
+    def _place_versioned(self, table: dict[bytes, list[_Versioned]], item: _Versioned, most: int) -> Outcome:
+        """The highest version counts; of one version, the lowest oids: a choice that order cannot change."""
+        stored: list[_Versioned] = table.get(item.signer, [])
+        if any(old.oid == item.oid for old in stored):
+            return Known()
+        if stored and stored[0].value.version > item.value.version:
+            return Stale()
+        kept: list[_Versioned] = [item]
+        kept += [old for old in stored if old.value.version == item.value.version]
+        kept.sort(key=lambda each: each.oid)
+        del kept[most:]
+        table[item.signer] = kept
+        self._view = None
+        return Added(cast(Item, item)) if item in kept else Stale()
+
+    def _place_opaque(self, item: Signed[Opaque]) -> Outcome:
+        stored = self._opaque.get(item.signer, [])
+        if any(old.oid == item.oid for old in stored):
+            return Known()
+        kept = sorted([*stored, item], key=lambda each: each.oid)[:MAX_OPAQUE_PER_NODE]
+        self._opaque[item.signer] = kept
+        return Added(cast(Item, item)) if item in kept else Rejected("no room for more unknown objects")
+
+    def _wait(self, item: Item) -> Outcome:
+        if item.oid not in self._pending and len(self._pending) >= MAX_PENDING:
+            del self._pending[next(iter(self._pending))]
+        self._pending[item.oid] = item
+        return Waiting()
+
+    def _release(self) -> None:
+        """Place what waited, until nothing more finds its place."""
+        moved = True
+        while moved:
+            waiting, self._pending = self._pending, {}
+            placed = [self._place(item) for item in waiting.values()]
+            moved = any(isinstance(outcome, Added) for outcome in placed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """`nodes` begin with genesis; `enders[i]` is what is in force on this chain against `nodes[i]`."""
+
+    nodes: tuple[bytes, ...]
+    steps: tuple[Signed[Admission], ...]
+    enders: tuple[tuple[Certificate, ...], ...]
+
+    @property
+    def admin(self) -> bool:
+        return not self.steps or self.steps[-1].value.role == "admin"
+
+    @property
+    def alive(self) -> bool:
+        return not any(isinstance(ender.value, Tombstone) for ender in self.enders[-1])
+
+    def keeps(self, certificate: Certificate, at: int) -> bool:
+        """Whether *certificate*, issued by `nodes[at]`, survives what is in force against its issuer."""
+        return all(certificate.oid in ender.value.keep for ender in self.enders[at])
+
+
+@dataclass(frozen=True, slots=True)
+class _Law:
+    """The certificates, sorted and indexed. `exempt`: per succession, the admissions that it never voids."""
+
+    admissions: Mapping[bytes, list[Signed[Admission]]]
+    against: Mapping[bytes, list[Certificate]]
+    roots: tuple[bytes, ...]
+    exempt: dict[bytes, frozenset[bytes]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _World:
+    """All chains, given which successions admit (`allowed`) and which void from aside (`effective`)."""
+
+    law: _Law
+    allowed: Collection[bytes]
+    effective: Mapping[bytes, list[Signed[Admission]]]
+    chains: dict[bytes, list[_Chain]] = field(default_factory=dict)
+    stands: set[bytes] = field(default_factory=set)
+
+    def walk(self) -> "_World":
+        """Breadth first, so that a node's shortest chains come first."""
+        level = [_Chain((root,), (), ((),)) for root in self.law.roots]
+        while level:
+            found = [longer for chain in level for longer in self._longer(chain)]
+            level = [chain for chain in found if chain.admin and len(chain.steps) < MAX_CHAIN]
+            level.sort(key=lambda chain: _order(chain.steps[-1]))
+        return self
+
+    def _longer(self, chain: _Chain) -> Iterator[_Chain]:
+        for step in self.law.admissions.get(chain.nodes[-1], ()):
+            node = step.value.node_public
+            if node in chain.nodes or not self._permits(chain, step):
+                continue
+            self.stands.add(step.oid)
+            known = self.chains.setdefault(node, [])
+            if len(known) >= MAX_CHAINS or (step.value.succeeds and step.oid not in self.allowed):
+                continue
+            enders = tuple(e for e in self.law.against.get(node, ()) if self._in_force(chain, e))
+            longer = _Chain((*chain.nodes, node), (*chain.steps, step), (*chain.enders, enders))
+            known.append(longer)
+            yield longer
+
+    def _permits(self, chain: _Chain, step: Signed[Admission]) -> bool:
+        if not chain.keeps(step, -1):
+            return False
+        return all(
+            succession.signer in chain.nodes[:-1]  # from above: an ender, dealt with by keeps()
+            or step.oid in succession.value.keep
+            or step.oid in self.law.exempt.get(succession.oid, ())
+            for succession in self.effective.get(chain.nodes[-1], ())
+        )
+
+    @staticmethod
+    def _in_force(chain: _Chain, ender: Certificate) -> bool:
+        return ender.signer in chain.nodes and chain.keeps(ender, chain.nodes.index(ender.signer))
+
+    def alive(self, node: bytes) -> list[_Chain]:
+        """The chains by which *node* is a member (or would be, but for being succeeded)."""
+        chains = [chain for chain in self.chains.get(node, ()) if chain.alive]
+        if chains and any(self._evicts(t) for t in self.law.against.get(node, ())):
+            return [chain for chain in chains if chain.admin]
+        return chains
+
+    def _evicts(self, certificate: Certificate) -> bool:
+        return isinstance(certificate.value, Tombstone) and self._valid_act(certificate)
+
+    def _valid_act(self, certificate: Certificate) -> bool:
+        """Whether its issuer is an admin by a chain on which *certificate* survives."""
+        chains = self.chains.get(certificate.signer, ())
+        return certificate.signer in self.law.roots or any(
+            chain.admin and chain.keeps(certificate, -1) for chain in chains
+        )
+
+    def valid(self) -> Iterator[Certificate]:
+        """Every admission that some chain can use, and every tombstone whose issuer stands."""
+        for admissions in self.law.admissions.values():
+            yield from (a for a in admissions if a.oid in self.stands)
+        for acts in self.law.against.values():
+            yield from (act for act in acts if self._evicts(act))
+
+
+@dataclass(frozen=True, slots=True)
+class _Ruling:
+    """The final world, the accepted successions by predecessor, and (winner, loser) of rivals."""
+
+    world: _World
+    heirs: Mapping[bytes, Signed[Admission]]
+    rivals: tuple[tuple[Signed[Admission], Signed[Admission]], ...]
+
+
+def _order(item: Certificate) -> tuple[int, bytes]:
+    return item.value.created, item.oid
+
+
+def _rule(certificates: Iterable[Certificate], mesh: bytes) -> _Ruling:
+    """Decide the successions, then walk the world that follows (see the module's docstring)."""
+    law = _index(sorted(certificates, key=_order), mesh)
+    every = sorted((a for group in law.admissions.values() for a in group if a.value.succeeds), key=_order)
+    accepted: list[Signed[Admission]] = []
+    rivals: list[tuple[Signed[Admission], Signed[Admission]]] = []
+    undecided = every
+    if every:
+        _exempt_own_chains(law, every)
+    while undecided:
+        best = _world(law, [*accepted, *undecided], accepted)
+        possible = [s for s in undecided if s.oid in best.stands]
+        rivals += [(winner, s) for s in possible if (winner := _rival(s, accepted))]
+        possible = [s for s in possible if not _rival(s, accepted) and not _closes_circle(s, accepted)]
+        worst = _world(law, accepted, [*accepted, *possible])
+        sure = [
+            s
+            for index, s in enumerate(possible)
+            if s.oid in worst.stands
+            and not _rival(s, possible[:index])
+            and not _closes_circle(s, [*accepted, *possible])
+        ]
+        if not sure and len(possible) == len(undecided):
+            sure = possible[:1]
+        accepted += sure
+        undecided = [s for s in possible if s not in sure]
+    heirs = {cast(bytes, s.value.succeeds): s for s in accepted}
+    return _Ruling(_world(law, accepted, accepted), heirs, tuple(rivals))
+
+
+def _index(ordered: Iterable[Certificate], mesh: bytes) -> _Law:
+    admissions: dict[bytes, list[Signed[Admission]]] = defaultdict(list)
+    against: dict[bytes, list[Certificate]] = defaultdict(list)
+    roots = set()
+    for certificate in ordered:
+        value = certificate.value
+        if isinstance(value, Tombstone):
+            against[value.node_public].append(certificate)
+        else:
+            admissions[certificate.signer].append(cast(Signed[Admission], certificate))
+            if value.succeeds is not None:
+                against[value.succeeds].append(certificate)
+        if certificate.signer not in roots and mesh_id(certificate.signer) == mesh:
+            roots.add(certificate.signer)
+    return _Law(admissions, against, tuple(roots))
+
+
+def _world(law: _Law, allowed: Iterable[Signed[Admission]], effective: Iterable[Signed[Admission]]) -> _World:
+    by_target: dict[bytes, list[Signed[Admission]]] = defaultdict(list)
+    for succession in effective:
+        by_target[cast(bytes, succession.value.succeeds)].append(succession)
+    return _World(law, frozenset(s.oid for s in allowed), by_target).walk()
+
+
+def _exempt_own_chains(law: _Law, successions: list[Signed[Admission]]) -> None:
+    """A succession never voids itself, nor the issuer's chain as it is while no succession takes effect."""
+    world = _world(law, successions, ())
+    for succession in successions:
+        chains = [chain for chain in world.chains.get(succession.signer, ()) if chain.admin]
+        own = {step.oid for step in chains[0].steps} if chains else set()
+        law.exempt[succession.oid] = frozenset({*own, succession.oid})
+
+
+def _rival(one: Signed[Admission], others: Iterable[Signed[Admission]]) -> Signed[Admission] | None:
+    """Another succession of the same node."""
+    return next((o for o in others if o.value.succeeds == one.value.succeeds and o is not one), None)
+
+
+def _closes_circle(one: Signed[Admission], others: Iterable[Signed[Admission]]) -> bool:
+    """Whether the heirs of the successor lead back to the one it succeeds."""
+    heirs: dict[bytes, list[bytes]] = defaultdict(list)
+    for other in others:
+        if other is not one:
+            heirs[cast(bytes, other.value.succeeds)].append(other.value.node_public)
+    seen, todo = set(), [one.value.node_public]
+    while todo:
+        node = todo.pop()
+        if node == one.value.succeeds:
+            return True
+        if node not in seen:
+            seen.add(node)
+            todo += heirs.get(node, ())
+    return False
+
+
+def _look(trust: Trust, ruling: _Ruling) -> View:
+    """The view of a ruling and the newest records."""
+    entries = sorted(
+        (_entry(public, ruling) for public, chains in ruling.world.chains.items() if chains),
+        key=lambda e: e.rank,
+    )
+    conflicts = [
+        Conflict("succession", node_id(cast(bytes, one.value.succeeds)), _node(one), _node(other))
+        for one, other in ruling.rivals
+    ]
+    names: dict[str, str] = {}
+    keys: dict[bytes, str] = {}
+    members: dict[str, Member] = {}
+    for member in (entry.member for entry in entries):
+        if member.active and names.setdefault(member.name, member.id) != member.id:
+            conflicts.append(Conflict("name", member.name, names[member.name], member.id))
+            member = replace(member, state="conflict")
+        if member.active:
+            member = _with_records(trust, member)
+        key = member.record.wireguard_public if member.record else None
+        if key is not None and keys.setdefault(key, member.id) != member.id:
+            conflicts.append(Conflict("wireguard_key", key.hex(), keys[key], member.id))
+            member = replace(member, record=None)
+        members[member.id] = member
+    name = trust.genesis.value.name if trust.genesis else ""
+    duplicates = tuple(d for m in members.values() if m.active and (d := _duplicate(trust, m)))
+    return View(trust.mesh_id, name, MappingProxyType(members), tuple(conflicts), duplicates, ruling.world)
+
+
+def _node(admission: Signed[Admission]) -> str:
+    return node_id(admission.value.node_public)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A member and its rank in quarrels: role, depth, then the earlier, then the lower oid."""
+
+    rank: tuple[int, int, int, bytes]
+    member: Member
+
+
+def _entry(public: bytes, ruling: _Ruling) -> _Entry:
+    """The admission that counts: of the most trusted role, then shortest chain, earliest, lowest oid."""
+    alive = ruling.world.alive(public)
+    chain = min(alive or ruling.world.chains[public], key=_rank)
+    heir = ruling.heirs.get(public)
+    step = chain.steps[-1]
+    state: State = "evicted" if not alive else "succeeded" if heir else "active"
+    member = Member(
+        id=node_id(public),
+        public=public,
+        name=step.value.name,
+        role=step.value.role,
+        admitted_by=node_id(step.signer) if len(chain.steps) > 1 else None,
+        state=state,
+        created=step.value.created,
+        invite_id=step.value.invite_id,
+        depth=len(chain.steps),
+        succeeded_by=_node(heir) if heir else None,
+        succeeds=node_id(step.value.succeeds) if step.value.succeeds else None,
+    )
+    return _Entry(_rank(chain), member)
+
+
+def _rank(chain: _Chain) -> tuple[int, int, int, bytes]:
+    step = chain.steps[-1]
+    return ROLES.index(step.value.role), len(chain.steps), step.value.created, step.oid
+
+
+def _with_records(trust: Trust, member: Member) -> Member:
+    records, report = trust.records_of(member.public), trust.report_of(member.public)
+    return replace(
+        member, record=records[0].value if records else None, report=report.value if report else None
+    )
+
+
+def _duplicate(trust: Trust, member: Member) -> Duplicate | None:
+    records = [signed.value for signed in trust.records_of(member.public)]
+    if len(records) < 2:
+        return None
+    boots = records[0].boot.hex(), records[1].boot.hex()
+    return Duplicate(member.id, records[0].version, boots)
