@@ -1,0 +1,587 @@
+"""What each command asks of the agent, prints and exits with. The agent is a table of answers."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from node import client
+from node.cli import main
+from node.cli.root import COMMANDS
+from node.errors import Exit, MeshkeepError
+
+NOW = 1_800_000_000
+WORDS = [f"word{number}" for number in range(1, 25)]
+INIT = {
+    "schema": "meshkeep.init/1",
+    "mesh": "m",
+    "mesh_id": "ab" * 32,
+    "node": "home",
+    "id": "abcdefghijklmnop",
+    "address": "fd5a::1",
+    "recovery_words": WORDS,
+}
+INVITE = {
+    "schema": "meshkeep.invite/1",
+    "id": "i7",
+    "invite": "mk1-secret",
+    "expires": NOW + 3600,
+    "role": "vault",
+}
+JOINED = {
+    "schema": "meshkeep.join/1",
+    "mesh": "m",
+    "node": "cloud",
+    "id": "qrstuvwxyzabcdef",
+    "address": "fd5a::2",
+    "role": "vault",
+}
+STATUS = {
+    "schema": "meshkeep.status/1",
+    "mesh": "m",
+    "node": "home",
+    "version": "1.2.0",
+    "nodes": [
+        {
+            "name": "home",
+            "id": "a",
+            "role": "admin",
+            "address": "fd5a::1",
+            "state": "self",
+            "path": None,
+            "seen": NOW,
+        },
+        {
+            "name": "cloud",
+            "id": "b",
+            "role": "vault",
+            "address": "fd5a::2",
+            "state": "alive",
+            "path": "direct 203.0.113.7:51820",
+            "seen": NOW - 3,
+        },
+        {
+            "name": "desk",
+            "id": "c",
+            "role": "member",
+            "address": "fd5a::3",
+            "state": "down",
+            "path": None,
+            "seen": NOW - 200_000,
+        },
+    ],
+    "datasets": [
+        {
+            "name": "tank/home",
+            "node": "home",
+            "snapshots": 42,
+            "newest": NOW - 720,
+            "replicas": [{"node": "cloud", "as_of": NOW - 780, "state": "ok"}],
+        },
+        {
+            "name": "tank/vm",
+            "node": "home",
+            "snapshots": 0,
+            "newest": None,
+            "replicas": [
+                {"node": "cloud", "as_of": NOW - 93600, "state": "late"},
+                {"node": "desk", "as_of": None, "state": "waiting"},
+            ],
+        },
+    ],
+    "problems": [
+        {"code": "late", "text": "tank/vm is behind on cloud", "try": "meshkeep replicate plan tank/vm cloud"}
+    ],
+}
+DONE = {
+    "dataset": "tank/home",
+    "node": "cloud",
+    "state": "ok",
+    "as_of": NOW - 60,
+    "bytes": 3 << 30,
+    "steps": 2,
+    "resumed": True,
+}
+
+Answer = Mapping[str, Any] | MeshkeepError
+
+
+class FakeAgent:
+    """Answers from a table and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Answer] = {}
+        self.events: list[dict[str, Any]] = []
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+
+    def call(
+        self,
+        verb: str,
+        args: Mapping[str, Any] | None = None,
+        on_progress: Callable[[dict[str, Any]], None] | None = None,
+        timeout: float | None = None,
+    ) -> dict[str, Any]:
+        self.asked.append((verb, dict(args or {})))
+        if on_progress is not None:
+            for event in self.events:
+                on_progress(dict(event))
+        answer = self.answers.get(verb, {})
+        if isinstance(answer, MeshkeepError):
+            raise answer
+        return dict(answer)
+
+
+@pytest.fixture
+def agent(monkeypatch: pytest.MonkeyPatch) -> FakeAgent:
+    fake = FakeAgent()
+    monkeypatch.setattr(client, "call", fake.call)
+    monkeypatch.setattr("time.time", lambda: float(NOW))
+    return fake
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def _run(*words: str) -> tuple[int, str, str]:
+        code = main(words)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return _run
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+# One line a command: what is typed, the verb, its arguments, and an answer that it can show.
+ASKS: list[tuple[str, str, dict[str, Any], Answer]] = [
+    ("init --mesh m", "init", {"mesh": "m", "name": None}, INIT),
+    ("init --mesh m --name home", "init", {"mesh": "m", "name": "home"}, INIT),
+    (
+        "invite",
+        "invite.create",
+        {
+            "role": "member",
+            "name": None,
+            "ttl": 3600,
+            "succeeds": None,
+            "under": None,
+            "quota": None,
+            "floor_days": None,
+        },
+        INVITE,
+    ),
+    (
+        "invite --role vault --name c --ttl 90m --succeeds old --under tank/b --quota 1.5T --floor 30d",
+        "invite.create",
+        {
+            "role": "vault",
+            "name": "c",
+            "ttl": 5400,
+            "succeeds": "old",
+            "under": "tank/b",
+            "quota": 3 << 39,
+            "floor_days": 30,
+        },
+        INVITE,
+    ),
+    ("invite list", "invite.list", {}, {"invites": []}),
+    ("invite revoke i7", "invite.revoke", {"id": "i7"}, {}),
+    (
+        "invite dial i7 192.0.2.1",
+        "invite.dial",
+        {"id": "i7", "address": "192.0.2.1", "port": None, "timeout": 120},
+        {"id": "i7", "node": "q", "name": "cloud", "role": "vault", "address": "fd5a::2"},
+    ),
+    (
+        "invite dial i7 [2001:db8::1]:51821 --timeout 900",
+        "invite.dial",
+        {"id": "i7", "address": "2001:db8::1", "port": 51821, "timeout": 900},
+        {"id": "i7", "node": "q", "name": "cloud", "role": "vault", "address": "fd5a::2"},
+    ),
+    (
+        "join mk1-x --name cloud --timeout 60",
+        "join",
+        {"invite": "mk1-x", "wait": False, "name": "cloud", "timeout": 60},
+        JOINED,
+    ),
+    ("status", "status", {}, STATUS),
+    ("evict desk --yes", "evict", {"node": "desk"}, {}),
+    (
+        "snapshot take tank/home",
+        "snapshot.take",
+        {"node": None, "dataset": "tank/home", "name": None},
+        {"snapshots": ["tank/home@x"]},
+    ),
+    (
+        "snapshot take cloud:tank/home --name s",
+        "snapshot.take",
+        {"node": "cloud", "dataset": "tank/home", "name": "s"},
+        {"snapshots": ["tank/home@s"]},
+    ),
+    (
+        "snapshot list tank/home",
+        "snapshot.list",
+        {"node": None, "dataset": "tank/home"},
+        {"snapshots": [{"name": "tank/home@s", "creation": NOW - 60, "used": 65536, "holds": 1}]},
+    ),
+    (
+        "snapshot destroy cloud:tank/home@s --yes",
+        "snapshot.destroy",
+        {"node": "cloud", "snapshot": "tank/home@s"},
+        {},
+    ),
+    (
+        "replicate add tank/home cloud",
+        "replicate.add",
+        {"dataset": "tank/home", "node": "cloud", "wait": True},
+        DONE,
+    ),
+    (
+        "replicate add tank/home cloud --no-wait",
+        "replicate.add",
+        {"dataset": "tank/home", "node": "cloud", "wait": False},
+        {"dataset": "tank/home", "node": "cloud"},
+    ),
+    (
+        "replicate run tank/home cloud --wait",
+        "replicate.run",
+        {"dataset": "tank/home", "node": "cloud", "wait": True},
+        DONE,
+    ),
+    ("replicate list", "replicate.list", {}, {"rules": [DONE]}),
+    ("replicate remove tank/home cloud", "replicate.remove", {"dataset": "tank/home", "node": "cloud"}, {}),
+    (
+        "replicate plan tank/home cloud",
+        "replicate.plan",
+        {"dataset": "tank/home", "node": "cloud"},
+        {"steps": [{"text": "send all of @a"}, "send @a..@b"]},
+    ),
+    (
+        "restore dataset tank/home --from cloud --to tank/back --wait",
+        "restore.dataset",
+        {
+            "dataset": "tank/home",
+            "owner": None,
+            "from": "cloud",
+            "at": None,
+            "to": "tank/back",
+            "wait": True,
+        },
+        DONE,
+    ),
+    (
+        "restore dataset old:tank/home --from cloud --at s --to tank/back",
+        "restore.dataset",
+        {
+            "dataset": "tank/home",
+            "owner": "old",
+            "from": "cloud",
+            "at": "s",
+            "to": "tank/back",
+            "wait": False,
+        },
+        {},
+    ),
+    (
+        "share add tank/home --to laptop",
+        "share.add",
+        {"dataset": "tank/home", "to": "laptop", "rw": False, "squash": "all"},
+        {},
+    ),
+    (
+        "share add tank/home --to laptop --rw --squash root",
+        "share.add",
+        {"dataset": "tank/home", "to": "laptop", "rw": True, "squash": "root"},
+        {},
+    ),
+    ("share list", "share.list", {}, {"shares": [{"dataset": "tank/home", "to": "laptop", "rw": True}]}),
+    ("share remove tank/home", "share.remove", {"dataset": "tank/home", "to": None}, {}),
+    (
+        "mount home:tank/home /mnt/home",
+        "mount",
+        {"node": "home", "dataset": "tank/home", "dir": "/mnt/home"},
+        {},
+    ),
+    ("mount home:/home /mnt/../mnt/h", "mount", {"node": "home", "path": "/home", "dir": "/mnt/h"}, {}),
+    ("umount /mnt/home/", "umount", {"dir": "/mnt/home"}, {}),
+    ("config reload", "config.reload", {}, {}),
+]
+
+
+@pytest.mark.parametrize(("line", "verb", "args", "answer"), ASKS, ids=[ask[0] for ask in ASKS])
+class TestEveryCommand:
+    def test_asks_the_agent_exactly_this(
+        self, agent: FakeAgent, run: Run, line: str, verb: str, args: dict[str, Any], answer: Answer
+    ) -> None:
+        agent.answers[verb] = answer
+        code, out, err = run(*line.split())
+        assert (code, err) == (0, "")
+        assert agent.asked == [(verb, args)]
+        assert out
+
+    def test_gives_the_answer_as_one_json_object(
+        self, agent: FakeAgent, run: Run, line: str, verb: str, args: dict[str, Any], answer: Answer
+    ) -> None:
+        agent.answers[verb] = answer
+        agent.events = [{"bytes_done": 1, "bytes_total": 2}]
+        code, out, err = run(*line.split(), "--json")
+        assert (code, err) == (0, "")
+        assert json.loads(out) == answer
+
+    def test_takes_json_in_front_too(
+        self, agent: FakeAgent, run: Run, line: str, verb: str, args: dict[str, Any], answer: Answer
+    ) -> None:
+        agent.answers[verb] = answer
+        assert json.loads(run("--json", *line.split())[1]) == answer
+
+    def test_exits_with_the_code_of_the_error_and_prints_nothing_on_stdout(
+        self, agent: FakeAgent, run: Run, line: str, verb: str, args: dict[str, Any], answer: Answer
+    ) -> None:
+        agent.answers[verb] = MeshkeepError(
+            "no", code="no", exit=Exit.REFUSED, why="because\nof it", hint="x"
+        )
+        assert run(*line.split()) == (
+            7,
+            "",
+            "error: no\n  why:  because\n        of it\n  try:  x\n",
+        )
+
+    def test_gives_the_error_as_json_on_stderr(
+        self, agent: FakeAgent, run: Run, line: str, verb: str, args: dict[str, Any], answer: Answer
+    ) -> None:
+        agent.answers[verb] = MeshkeepError("no", code="not_now", exit=Exit.NO_PEER, why="w", hint="h")
+        code, out, err = run(*line.split(), "--json")
+        assert (code, out) == (6, "")
+        assert json.loads(err) == {
+            "type": "error",
+            "code": "not_now",
+            "exit": 6,
+            "message": "no",
+            "why": "w",
+            "try": "h",
+        }
+
+
+class TestJoin:
+    def test_reads_the_invite_from_a_file(self, agent: FakeAgent, run: Run, tmp_path: Path) -> None:
+        agent.answers["join"] = JOINED
+        file = tmp_path / "invite"
+        file.write_text("mk1-secret\n")
+        code, out, _ = run("join", "--invite-file", str(file), "--wait")
+        assert (code, out) == (0, 'joined m as "cloud" (fd5a::2), role vault\n')
+        args = {"invite": "mk1-secret", "wait": True, "name": None, "timeout": None}
+        assert agent.asked == [("join", args)]
+        assert file.exists()
+
+    def test_reads_the_invite_from_stdin(
+        self, agent: FakeAgent, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        agent.answers["join"] = JOINED
+        (tmp_path / "in").write_text("mk1-typed\n")
+        with (tmp_path / "in").open() as typed:
+            monkeypatch.setattr(sys, "stdin", typed)
+            assert run("join", "--invite-file", "-")[0] == 0
+        assert agent.asked[0][1]["invite"] == "mk1-typed"
+
+    def test_destroys_the_file_after_success_only(self, agent: FakeAgent, run: Run, tmp_path: Path) -> None:
+        file = tmp_path / "invite"
+        file.write_text("mk1-secret\n")
+        agent.answers["join"] = MeshkeepError("expired", code="invite_expired", exit=Exit.REFUSED)
+        assert run("join", "--invite-file", str(file), "--shred")[0] == 7
+        assert file.read_text() == "mk1-secret\n"
+        agent.answers["join"] = JOINED
+        assert run("join", "--invite-file", str(file), "--shred")[0] == 0
+        assert not file.exists()
+
+    def test_if_needed_does_nothing_on_a_member(self, agent: FakeAgent, run: Run, tmp_path: Path) -> None:
+        agent.answers["status"] = STATUS
+        file = tmp_path / "invite"
+        file.write_text("mk1-secret\n")
+        code, out, _ = run("join", "--invite-file", str(file), "--if-needed", "--shred", "--json")
+        assert code == 0
+        assert json.loads(out) == {
+            "schema": "meshkeep.join/1",
+            "mesh": "m",
+            "node": "home",
+            "id": "a",
+            "address": "fd5a::1",
+            "role": "admin",
+        }
+        assert [verb for verb, _ in agent.asked] == ["status"]
+        assert not file.exists()
+
+    @pytest.mark.parametrize(
+        "alone", [{"mesh": None, "nodes": []}, MeshkeepError("no mesh", code="no_mesh", exit=Exit.REFUSED)]
+    )
+    def test_if_needed_joins_where_there_is_no_mesh(self, agent: FakeAgent, run: Run, alone: Answer) -> None:
+        agent.answers = {"status": alone, "join": JOINED}
+        assert run("join", "mk1-x", "--if-needed")[0] == 0
+        assert [verb for verb, _ in agent.asked] == ["status", "join"]
+
+    def test_if_needed_does_not_hide_that_the_agent_is_not_there(self, agent: FakeAgent, run: Run) -> None:
+        agent.answers["status"] = MeshkeepError("gone", code="x", exit=Exit.NO_AGENT)
+        assert run("join", "mk1-x", "--if-needed")[0] == 5
+
+    @pytest.mark.parametrize("words", [[], ["mk1-x", "--invite-file", "f"]])
+    def test_wants_exactly_one_invite(self, agent: FakeAgent, run: Run, words: list[str]) -> None:
+        code, _, err = run("join", *words)
+        assert (code, agent.asked) == (2, [])
+        assert "one of the two" in err
+
+    def test_says_which_file_it_cannot_read(self, agent: FakeAgent, run: Run, tmp_path: Path) -> None:
+        code, _, err = run("join", "--invite-file", str(tmp_path / "none"))
+        assert code == Exit.NOT_FOUND
+        assert str(tmp_path / "none") in err
+
+
+class TestCloudInit:
+    WORDS = (
+        *("invite", "--role", "vault", "--cloud-init", "--disk", "/dev/vdb"),
+        *("--package", "http://192.0.2.9/m.deb", "--sha256", "ab" * 32),
+    )
+
+    def test_prints_user_data_on_stdout_and_what_to_do_next_on_stderr(
+        self, agent: FakeAgent, run: Run
+    ) -> None:
+        agent.answers["invite.create"] = INVITE
+        code, out, err = run(*self.WORDS)
+        assert code == 0
+        assert out.startswith("#cloud-config\n")
+        assert "meshkeep invite dial i7 ADDRESS" in err
+        assert "mk1-secret" not in err
+
+    def test_has_user_data_beside_the_invite_in_json(self, agent: FakeAgent, run: Run) -> None:
+        agent.answers["invite.create"] = INVITE
+        answer = json.loads(run(*self.WORDS, "--json")[1])
+        assert answer.keys() == {"id", "invite", "expires", "user_data"}
+        assert "mk1-secret" in answer["user_data"]
+
+    def test_a_vault_stores_in_the_pool_it_was_given_unless_told_where(
+        self, agent: FakeAgent, run: Run
+    ) -> None:
+        agent.answers["invite.create"] = INVITE
+        run(*self.WORDS, "--pool", "big")
+        run(*self.WORDS, "--under", "tank/elsewhere")
+        assert [args["under"] for _, args in agent.asked] == ["big", "tank/elsewhere"]
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            "--cloud-init --package http://x/m.deb",
+            "--cloud-init --disk vdb",
+            "--cloud-init --pool ;reboot",
+            "--disk /dev/vdb",
+        ],
+    )
+    def test_makes_no_invite_for_what_cannot_be(self, agent: FakeAgent, run: Run, words: str) -> None:
+        assert run("invite", *words.split())[0] == 2
+        assert agent.asked == []
+
+
+class TestConfirmation:
+    @pytest.mark.parametrize("line", ["evict desk", "snapshot destroy tank/home@s"])
+    def test_without_a_terminal_nothing_is_done_without_yes(
+        self, agent: FakeAgent, run: Run, line: str
+    ) -> None:
+        code, _, err = run(*line.split())
+        assert (code, agent.asked) == (7, [])
+        assert "--yes" in err
+
+    @pytest.mark.parametrize(("typed", "code"), [("desk\n", 0), ("dusk\n", 7), ("", 7)])
+    def test_at_a_terminal_the_name_is_typed(
+        self, agent: FakeAgent, run: Run, monkeypatch: pytest.MonkeyPatch, typed: str, code: int
+    ) -> None:
+        class Terminal:
+            def isatty(self) -> bool:
+                return True
+
+            def readline(self) -> str:
+                return typed
+
+        monkeypatch.setattr("sys.stdin", Terminal())
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        assert run("evict", "desk")[0] == code
+        assert len(agent.asked) == (code == 0)
+
+
+class TestUsage:
+    @pytest.mark.parametrize(
+        ("line", "said"),
+        [
+            ("teleport", "'teleport' is not in this version"),
+            ("stauts", 'did you mean "status"?'),
+            ("snapshot hold tank/home@s", "'hold' is not in this version"),
+            ("invite --qr", "option --qr is not in this version"),
+            ("init --mesh BIG", "'BIG' is no name"),
+            ("init", "Missing option '--mesh'"),
+            ("invite --ttl soon", "'soon' is not a duration"),
+            ("invite --quota 0", "'0' is nothing at all"),
+            ("invite --role king", "'king' is not one of"),
+            ("invite dial i7 host:0", "'0' is no port"),
+            ("mount tank/home /mnt", "names no node"),
+            ("snapshot destroy tank/home --yes", "no DATASET@SNAPSHOT"),
+        ],
+    )
+    def test_is_exit_2_and_says_what_is_wrong(self, agent: FakeAgent, run: Run, line: str, said: str) -> None:
+        code, out, err = run(*line.split())
+        assert (code, out, agent.asked) == (2, "", [])
+        assert said in err
+        json_code, _, json_err = run(*line.split(), "--json")
+        assert json_code == 2
+        assert said in json.loads(json_err)["message"]
+
+    @pytest.mark.parametrize("line", ["", "snapshot", "replicate", "vault"])
+    def test_a_group_alone_shows_its_help(self, run: Run, line: str) -> None:
+        code, out, err = run(*line.split())
+        assert "Usage: meshkeep" in out + err
+        assert code in (0, 2)  # click 8.1 and newer differ
+
+    def test_every_command_has_help_and_the_common_options(self, run: Run) -> None:
+        for name in COMMANDS:
+            code, out, _ = run(name, "--help")
+            assert code == 0
+            assert "--json" in out
+
+    def test_an_interrupt_is_130_and_says_that_the_agent_goes_on(
+        self, agent: FakeAgent, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupted(*_args: object, **_options: object) -> dict[str, Any]:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(client, "call", interrupted)
+        code, _, err = run("replicate", "run", "tank/home", "cloud", "--wait")
+        assert code == 130
+        assert "goes on" in err
+
+
+class TestConfigCheck:
+    def test_shows_all_mistakes_at_once_and_exits_4(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "meshkeep.toml").write_text('[policy.p]\nhurly = 3\ndaily = "x"\n[nonsense]\n')
+        code, _, err = run("config", "check", "--dir", str(tmp_path))
+        assert code == 4
+        assert all(word in err for word in ("hurly", "daily", "nonsense"))
+
+    def test_says_that_there_is_none(self, run: Run, tmp_path: Path) -> None:
+        assert run("config", "check", "--dir", str(tmp_path))[0] == 0
+        (tmp_path / "meshkeep.toml").write_text("")
+        code, out, _ = run("config", "check", "--dir", str(tmp_path))
+        assert (code, "no mistakes" in out) == (0, True)
+
+
+def test_nothing_heavy_is_imported_for_an_ordinary_command() -> None:
+    script = (
+        "import sys; from node.cli import main; main(['status']);"
+        "print(sorted({m.partition('.')[0] for m in sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"MESHKEEP_SOCKET": "/nowhere", "PATH": "/usr/bin"},
+    )
+    loaded = set(json.loads(done.stdout.splitlines()[-1].replace("'", '"')))
+    assert not loaded & {"aiohttp", "asyncio", "http", "pydantic", "rich", "ssl", "subprocess", "tomllib"}
