@@ -6,6 +6,7 @@ Tunnels and TCP connections only. What is said inside is `mesh.join`'s, where ke
 
 import asyncio
 import logging
+import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -246,7 +247,7 @@ class GuestDoor:
             try:
                 return await self._attempt(self._keys, port)
             except OSError as error:  # among them TimeoutError, and ENOKEY where there is no tunnel yet
-                reason = str(error) or "no answer"
+                reason = os.strerror(error.errno) if error.errno else "no answer"
             pause = _PAUSES_S[min(attempt, len(_PAUSES_S) - 1)]
             attempt += 1
             if deadline is not None and self._clocks.steady() + pause >= deadline:

@@ -38,7 +38,14 @@ class Endpoint:
             address = ip_address(self.host)
         except ValueError as error:
             raise BadEndpoint(f"{self.host!r} is no IP address") from error
+        if isinstance(address, IPv6Address) and address.scope_id:
+            raise BadEndpoint(f"{self.host!r} has a scope, which endpoints do not carry")
         object.__setattr__(self, "host", str(_plain(address)))
+
+    @property
+    def link_local(self) -> bool:
+        """Means nothing without its interface: seen on a device now and then, never to be written to one."""
+        return ip_address(self.host).is_link_local
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

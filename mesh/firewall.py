@@ -74,7 +74,7 @@ def table_text(rules: FirewallRules) -> str:
         ),
         _output(prefix, mesh, door),
     ]
-    body = "\n".join(chains)
+    body = "".join(chains)
     # `destroy table` would be shorter, but nft before 1.0.7 does not know it.
     return f"add table {TABLE}\ndelete table {TABLE}\ntable {TABLE} {{\n{body}}}\n"
 

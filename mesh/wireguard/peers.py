@@ -134,11 +134,15 @@ def _look(known: PeerMemory, state: PeerState | None, now: float, wall: float) -
         return replace(known, handshake=None, handshake_at=None)
     if state.last_handshake != known.handshake:
         age = max(0.0, wall - state.last_handshake)
-        good = known.good or state.endpoint  # at first sight: where it went before this process began
+        good = known.good or _writable(state)  # at first sight: where it went before this process began
         known = replace(known, handshake=state.last_handshake, handshake_at=now - age, good=good)
     if known.live(now):
-        return replace(known, good=state.endpoint or known.good, trying=None, quiet_since=None)
+        return replace(known, good=_writable(state) or known.good, trying=None, quiet_since=None)
     return known
+
+
+def _writable(state: PeerState) -> Endpoint | None:
+    return None if state.endpoint is None or state.endpoint.link_local else state.endpoint
 
 
 def _add(wish: PeerWish, known: PeerMemory, now: float) -> tuple[list[Change], PeerMemory]:
