@@ -7,6 +7,7 @@ Nothing here waits for one that does: it is given up, and said to hang.
 import asyncio
 import contextlib
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from replication.jobs import (
     receive_outcome,
     send_outcome,
 )
+
+log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 5.0
 GIVE_UP_SECONDS = 10.0
@@ -122,6 +125,7 @@ class Transfer(Generic[T]):
         self._progress = progress
         self._stderr = stderr
         self._deadline: asyncio.Timeout | None = None
+        self._given_up = False
 
     @property
     def pid(self) -> int:
@@ -139,7 +143,7 @@ class Transfer(Generic[T]):
         Cancelling the task that waits here kills the worker.
         """
         try:
-            async with asyncio.timeout(None) as self._deadline:
+            async with asyncio.timeout(0 if self._given_up else None) as self._deadline:
                 said = await self._read()
                 # From here on only a hanging kernel can keep it.
                 self._deadline.reschedule(asyncio.get_running_loop().time() + GIVE_UP_SECONDS)
@@ -151,8 +155,11 @@ class Transfer(Generic[T]):
                 self._signal(self._process.kill)
             tail = self._tail()
         if said is None:
-            code = self._process.returncode
-            raise WorkerDied(f"the transfer worker ended ({code}) without an outcome. {tail}".strip())
+            log.error("transfer worker %d: %s", self.pid, tail or "no word on stderr")
+            last = tail.rpartition("\n")[2] or "It left no word."
+            raise WorkerDied(
+                f"the transfer worker ended ({self._process.returncode}) without an outcome. {last}"
+            )
         if said.code:
             raise of_code(said.code, said.text)
         return said
@@ -168,6 +175,7 @@ class Transfer(Generic[T]):
                 async with asyncio.timeout(seconds):
                     await self._process.wait()
                     return
+        self._given_up = True
         if self._deadline is not None:
             self._deadline.reschedule(asyncio.get_running_loop().time())
 
