@@ -161,6 +161,6 @@ def split_address(text: str) -> tuple[str, int | None]:
         host, port = text, ""
     if not host:
         raise ValueError(f"{text!r} is no address")
-    if port and not (port.isdecimal() and 0 < int(port) < 65536):
+    if port and not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
         raise ValueError(f"{port!r} is no port")
     return host, int(port) if port else None

@@ -61,14 +61,12 @@ def ago(then: float | None, now: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes as ``zfs list`` writes them: powers of 1024, three digits: ``1.21T``, ``310G``, ``64K``."""
-    value = float(count)
-    for unit in ("B", "K", "M", "G", "T", "P"):
-        if value < 1000 or unit == "P":
-            break
-        value /= 1024
-    if unit == "B":
-        return f"{int(value)}B"
-    digits = 2 if value < 10 else 1 if value < 100 else 0
-    text = f"{value:.{digits}f}"
-    return f"{text.rstrip('0').rstrip('.') if digits else text}{unit}"
+    """Bytes as ``zfs list`` writes them (zfs_nicenum): powers of 1024, at most five characters."""
+    power = 0
+    while power < 5 and count >= 1024 ** (power + 1):
+        power += 1
+    unit, scale = "BKMGTP"[power], 1024**power
+    if count % scale == 0 or power == 0:
+        return f"{int(count // scale)}{unit}"
+    texts = [f"{count / scale:.{digits}f}{unit}" for digits in (2, 1, 0)]
+    return next((text for text in texts if len(text) <= 5), texts[-1])
