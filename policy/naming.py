@@ -30,7 +30,6 @@ def snapshot_name(kind: Kind, now: int) -> str:
     return f"{datetime.fromtimestamp(now, UTC):autosnap_%Y-%m-%d_%H:%M:%S}_{kind}"
 
 
-@lru_cache(maxsize=65536)
 def parse(name: str) -> Autosnap | None:
     """Read the part of a snapshot's name behind the @; None for one that no policy made."""
     match = _FORM.fullmatch(name)
@@ -45,6 +44,7 @@ def parse(name: str) -> Autosnap | None:
     return Autosnap(cast(Kind, kind), int(at.timestamp()))
 
 
+@lru_cache(maxsize=65536)
 def kind_of(name: str) -> Kind | None:
     """The kind that *name* says; None for one that is not ours."""
     parsed = parse(name)

@@ -31,15 +31,6 @@ class Verdict:
     reasons: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Ranked:
-    """A snapshot of ours; `rank` counts its kind from the newest, which is 1."""
-
-    snapshot: Snapshot
-    kind: Kind
-    rank: int
-
-
 def verdicts(
     policy: Policy, snapshots: Sequence[Snapshot], now: int, needed: Mapping[int, str] | None = None
 ) -> list[Verdict]:
@@ -48,27 +39,35 @@ def verdicts(
     *needed* maps the guid of a snapshot that is the base of a replica to the name of the node that has it.
     Pure and idempotent: what is kept would be kept again without what goes.
     """
-    ranked = {ours.snapshot.name: ours for ours in _rank(snapshots)}
     guards = _guards(snapshots, needed or {})
-    found = []
-    for snapshot in snapshots:
-        ours = ranked.get(snapshot.name)
-        if ours is None:
-            found.append(Verdict(snapshot, True, ("not ours", *guards.get(snapshot.name, ()))))
-        else:
-            found.append(_verdict(policy, ours, now, guards.get(snapshot.name, ())))
-    return found
+    ours = {
+        snapshot.name: _verdict(policy, _Place(kind, rank, now), snapshot, guards.get(snapshot.name, ()))
+        for kind, newest_first in _by_kind(snapshots).items()
+        for rank, snapshot in enumerate(newest_first, 1)
+    }
+    others = ("not ours",)
+    return [
+        ours.get(snapshot.name) or Verdict(snapshot, True, others + guards.get(snapshot.name, ()))
+        for snapshot in snapshots
+    ]
 
 
 def doomed(
     policy: Policy, snapshots: Sequence[Snapshot], now: int, needed: Mapping[int, str] | None = None
 ) -> list[Verdict]:
     """Only the verdicts of `verdicts` that something goes, oldest first."""
-    outdated = [ours for ours in _rank(snapshots) if _is_outdated(policy, ours, now)]
+    outdated = [
+        (_Place(kind, rank, now), snapshot)
+        for kind, newest_first in _by_kind(snapshots).items()
+        for rank, snapshot in enumerate(newest_first[policy.count(kind) :], policy.count(kind) + 1)
+        if _is_outdated(policy, kind, snapshot, now)
+    ]
     if not outdated:
         return []
     guards = _guards(snapshots, needed or {})
-    gone = [_verdict(policy, ours, now, ()) for ours in outdated if ours.snapshot.name not in guards]
+    gone = [
+        _verdict(policy, place, snapshot, ()) for place, snapshot in outdated if snapshot.name not in guards
+    ]
     return sorted(gone, key=lambda verdict: age_order(verdict.snapshot))
 
 
@@ -77,21 +76,29 @@ def age_order(snapshot: Snapshot) -> tuple[int, int]:
     return snapshot.creation, snapshot.createtxg
 
 
-def _rank(snapshots: Sequence[Snapshot]) -> list[_Ranked]:
-    counts: dict[Kind, int] = {}
-    found = []
-    for snapshot in sorted(snapshots, key=age_order, reverse=True):
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a snapshot stands: the `rank`-th newest of its kind, 1 being the newest, looked at `now`."""
+
+    kind: Kind
+    rank: int
+    now: int
+
+
+def _by_kind(snapshots: Sequence[Snapshot]) -> dict[Kind, list[Snapshot]]:
+    found: dict[Kind, list[Snapshot]] = {}
+    for snapshot in snapshots:
         kind = kind_of(snapshot.name)
         if kind is not None:
-            counts[kind] = counts.get(kind, 0) + 1
-            found.append(_Ranked(snapshot, kind, counts[kind]))
+            found.setdefault(kind, []).append(snapshot)
+    for of_kind in found.values():
+        of_kind.sort(key=age_order, reverse=True)
     return found
 
 
-def _is_outdated(policy: Policy, ours: _Ranked, now: int) -> bool:
-    count = policy.count(ours.kind)
-    young = ours.snapshot.creation >= now - count * policy.period(ours.kind)
-    return policy.autoprune and ours.rank > count and not young
+def _is_outdated(policy: Policy, kind: Kind, snapshot: Snapshot, now: int) -> bool:
+    """Whether one beyond the count is also too old."""
+    return policy.autoprune and snapshot.creation < now - policy.count(kind) * policy.period(kind)
 
 
 def _guards(snapshots: Sequence[Snapshot], needed: Mapping[int, str]) -> dict[str, tuple[str, ...]]:
@@ -110,17 +117,15 @@ def _guards(snapshots: Sequence[Snapshot], needed: Mapping[int, str]) -> dict[st
     return guards
 
 
-def _verdict(policy: Policy, ours: _Ranked, now: int, guards: tuple[str, ...]) -> Verdict:
-    count = policy.count(ours.kind)
-    place = f"{ours.kind} {ours.rank} of {count}"
-    limit = f"{count} {_UNITS[ours.kind]}{'' if count == 1 else 's'}"
-    if _is_outdated(policy, ours, now):
-        why = f"{place}, older than {limit}" if count else f"{ours.kind} {ours.rank}, none is kept"
-        return Verdict(ours.snapshot, bool(guards), (why, *guards))
-    if ours.rank <= count:
-        why = place
-    elif not policy.autoprune:
-        why = f"{place}, autoprune is off"
-    else:
-        why = f"{place}, not older than {limit}"
-    return Verdict(ours.snapshot, True, (why, *guards))
+def _verdict(policy: Policy, at: _Place, snapshot: Snapshot, guards: tuple[str, ...]) -> Verdict:
+    count = policy.count(at.kind)
+    place = f"{at.kind} {at.rank} of {count}"
+    limit = f"{count} {_UNITS[at.kind]}{'' if count == 1 else 's'}"
+    if at.rank <= count:
+        return Verdict(snapshot, True, (place, *guards))
+    if not policy.autoprune:
+        return Verdict(snapshot, True, (f"{place}, autoprune is off", *guards))
+    if not _is_outdated(policy, at.kind, snapshot, at.now):
+        return Verdict(snapshot, True, (f"{place}, not older than {limit}", *guards))
+    why = f"{place}, older than {limit}" if count else f"{at.kind} {at.rank}, none is kept"
+    return Verdict(snapshot, bool(guards), (why, *guards))

@@ -1,0 +1,182 @@
+"""What is kept, what goes, and why."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policy.naming import kind_of, snapshot_name
+from policy.retention import doomed, verdicts
+from policy.rules import KINDS, Kind, Policy
+from zfs.model import Snapshot
+
+NOW = 1_800_000_000
+HOUR, DAY = 3600, 86400
+KEEP = Policy(name="p", frequently=2, hourly=2, daily=2, weekly=1, monthly=1, yearly=1)
+
+
+def snap(name: str, age: int, number: int = 0, holds: int = 0) -> Snapshot:
+    return Snapshot("tank/a", name, 10_000 + number, 5_000 + number, NOW - age, holds=holds)
+
+
+def ours(kind: Kind, *ages: int) -> list[Snapshot]:
+    """The given ages, oldest first."""
+    return [snap(snapshot_name(kind, NOW - age), age, n) for n, age in enumerate(sorted(ages, reverse=True))]
+
+
+def ages_pruned(snapshots: Sequence[Snapshot], policy: Policy = KEEP) -> list[int]:
+    return [NOW - verdict.snapshot.creation for verdict in doomed(policy, snapshots, NOW)]
+
+
+def reasons(snapshots: Sequence[Snapshot], policy: Policy = KEEP) -> list[str]:
+    return ["; ".join(verdict.reasons) for verdict in verdicts(policy, snapshots, NOW)]
+
+
+class TestSanoidsRule:
+    def test_old_and_more_than_enough_goes(self) -> None:
+        assert ages_pruned(ours("hourly", HOUR, 2 * HOUR, 3 * HOUR, 9 * HOUR)) == [9 * HOUR, 3 * HOUR]
+
+    def test_old_but_not_more_than_enough_stays(self) -> None:
+        assert ages_pruned(ours("hourly", 900 * DAY, 901 * DAY)) == []
+
+    def test_more_than_enough_but_young_stays(self) -> None:
+        assert ages_pruned(ours("hourly", 1, 2, 3, 4, 5)) == []
+
+    def test_exactly_as_old_as_the_limit_stays(self) -> None:
+        assert ages_pruned(ours("hourly", 0, 1, 2 * HOUR)) == []
+        assert ages_pruned(ours("hourly", 0, 1, 2 * HOUR + 1)) == [2 * HOUR + 1]
+
+    def test_a_count_of_zero_lets_all_of_a_kind_go_at_once(self) -> None:
+        none = replace(KEEP, hourly=0)
+        assert ages_pruned([*ours("hourly", 1, 2), snap("manual", 0, 9)], none) == [2, 1]
+
+    def test_without_autoprune_nothing_goes(self) -> None:
+        many = ours("hourly", *range(0, 99 * DAY, DAY))
+        assert ages_pruned(many, replace(KEEP, autoprune=False)) == []
+        assert reasons(many, replace(KEEP, autoprune=False))[0] == "hourly 99 of 2, autoprune is off"
+
+
+class TestBeyondSanoid:
+    OLD = ours("hourly", HOUR, 2 * HOUR, 5 * HOUR, 6 * HOUR)
+
+    def test_a_hold_keeps(self) -> None:
+        held = [replace(self.OLD[0], holds=1), *self.OLD[1:]]
+        assert ages_pruned(held) == [5 * HOUR]
+        assert reasons(held)[0] == "hourly 4 of 2, older than 2 hours; held"
+
+    def test_what_a_replica_needs_as_its_base_stays(self) -> None:
+        needed = {self.OLD[1].guid: "cloud"}
+        assert [verdict.snapshot for verdict in doomed(KEEP, self.OLD, NOW, needed)] == [self.OLD[0]]
+        kept = verdicts(KEEP, self.OLD, NOW, needed)[1]
+        assert (kept.keep, kept.reasons[-1]) == (True, "needed by cloud")
+
+    def test_the_newest_of_a_dataset_stays_even_where_none_is_to_be_kept(self) -> None:
+        none = replace(KEEP, hourly=0)
+        assert ages_pruned(self.OLD, none) == [6 * HOUR, 5 * HOUR, 2 * HOUR]
+        assert reasons(self.OLD, none)[-1] == "hourly 1, none is kept; newest of its dataset"
+
+    def test_what_is_not_ours_stays_and_does_not_count(self) -> None:
+        others = [snap(name, 900 * DAY, 50 + n) for n, name in enumerate(("manual", "x_hourly"))]
+        assert ages_pruned([*others, *self.OLD]) == [6 * HOUR, 5 * HOUR]
+        assert reasons([*others, *self.OLD])[0] == "not ours"
+
+    def test_every_verdict_says_why(self) -> None:
+        assert reasons(ours("daily", 0, 1, 2, 9 * DAY)) == [
+            "daily 4 of 2, older than 2 days",
+            "daily 3 of 2, not older than 2 days",
+            "daily 2 of 2",
+            "daily 1 of 2; newest of its dataset",
+        ]
+        assert reasons(ours("weekly", 0, 8 * DAY))[0] == "weekly 2 of 1, older than 1 week"
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Snapshot]:
+    """Snapshots in order of their transactions, with creations that may tie, jump back or lie ahead."""
+    found = []
+    for number in range(draw(st.integers(0, 14))):
+        age = draw(st.integers(-DAY, 5 * DAY) | st.integers(0, 900 * DAY))
+        kind = draw(st.sampled_from([*KINDS, None]))
+        name = f"manual{number}" if kind is None else snapshot_name(kind, 1_000_000_000 + number)
+        found.append(snap(name, age, number, draw(st.sampled_from([0, 0, 0, 1]))))
+    return found
+
+
+COUNTS = st.integers(0, 4)
+POLICIES = st.builds(
+    lambda counts: Policy(name="p", **dict(zip(KINDS, counts, strict=True))),
+    st.tuples(COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS),
+)
+
+
+def naive(policy: Policy, snapshots: Sequence[Snapshot], needed: dict[int, str]) -> set[str]:
+    """Sanoid's loop, written down as it is described, and then what must stay is taken out."""
+    gone: set[str] = set()
+    for kind in KINDS:
+        of_kind = sorted(
+            (s for s in snapshots if kind_of(s.name) == kind), key=lambda s: (s.creation, s.createtxg)
+        )
+        left = len(of_kind)
+        for snapshot in of_kind:
+            old = snapshot.creation < NOW - policy.count(kind) * policy.period(kind)
+            if old and left > policy.count(kind):
+                gone.add(snapshot.name)
+                left -= 1
+    newest = max((s.createtxg for s in snapshots), default=0)
+    stays = {s.name for s in snapshots if s.holds or s.guid in needed or s.createtxg == newest}
+    return gone - stays
+
+
+class TestForAnyHistory:
+    @given(POLICIES, histories(), st.sets(st.integers(10_000, 10_014)))
+    def test_the_same_goes_as_by_sanoids_loop(
+        self, policy: Policy, history: list[Snapshot], guids: set[int]
+    ) -> None:
+        needed = dict.fromkeys(guids, "cloud")
+        assert {v.snapshot.name for v in doomed(policy, history, NOW, needed)} == naive(
+            policy, history, needed
+        )
+
+    @given(POLICIES, histories(), st.sets(st.integers(10_000, 10_014)))
+    def test_the_list_of_what_goes_is_what_the_verdicts_say(
+        self, policy: Policy, history: list[Snapshot], guids: set[int]
+    ) -> None:
+        needed = dict.fromkeys(guids, "cloud")
+        told = verdicts(policy, history, NOW, needed)
+        assert [verdict.snapshot for verdict in told] == history
+        assert all(verdict.reasons for verdict in told)
+        going = [verdict for verdict in told if not verdict.keep]
+        assert sorted(going, key=lambda v: (v.snapshot.creation, v.snapshot.createtxg)) == doomed(
+            policy, history, NOW, needed
+        )
+
+    @given(POLICIES, histories())
+    def test_the_newest_n_of_a_kind_never_go(self, policy: Policy, history: list[Snapshot]) -> None:
+        gone = {verdict.snapshot.name for verdict in doomed(policy, history, NOW)}
+        for kind in KINDS:
+            of_kind = sorted(
+                (s for s in history if kind_of(s.name) == kind), key=lambda s: (s.creation, s.createtxg)
+            )
+            count = policy.count(kind)
+            assert not gone & {s.name for s in of_kind[len(of_kind) - min(count, len(of_kind)) :]}
+
+    @given(POLICIES, histories())
+    def test_doing_it_twice_does_nothing_more(self, policy: Policy, history: list[Snapshot]) -> None:
+        gone = {verdict.snapshot.name for verdict in doomed(policy, history, NOW)}
+        assert doomed(policy, [s for s in history if s.name not in gone], NOW) == []
+
+    @given(POLICIES, histories(), st.sampled_from(KINDS))
+    def test_keeping_more_never_loses_more(self, policy: Policy, history: list[Snapshot], kind: Kind) -> None:
+        more = replace(policy, **{kind: policy.count(kind) + 1})
+        fewer = {verdict.snapshot.name for verdict in doomed(more, history, NOW)}
+        assert fewer <= {verdict.snapshot.name for verdict in doomed(policy, history, NOW)}
+
+    @given(POLICIES, histories(), st.integers(0, 900 * DAY))
+    def test_what_goes_now_goes_later_too(self, policy: Policy, history: list[Snapshot], later: int) -> None:
+        now = {verdict.snapshot.name for verdict in doomed(policy, history, NOW)}
+        assert now <= {verdict.snapshot.name for verdict in doomed(policy, history, NOW + later)}
+
+    @given(POLICIES, histories())
+    def test_what_is_not_ours_never_goes(self, policy: Policy, history: list[Snapshot]) -> None:
+        assert all(kind_of(verdict.snapshot.name) for verdict in doomed(policy, history, NOW + 10**9))

@@ -1,0 +1,142 @@
+"""Ticks: what one decides, and a year of them."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from policy.naming import kind_of, snapshot_name
+from policy.rules import KINDS, Assignment, Kind, Policy, Resolution, resolve
+from policy.tick import Inventory, plan_tick
+from zfs.model import Pool, Snapshot
+
+NOW = int(datetime.fromisoformat("2026-11-03T10:00:07Z").timestamp())
+POLICY = Policy(name="p", hourly=24, daily=7, monthly=0)
+
+
+def rules(*datasets: str, policy: Policy = POLICY) -> Resolution:
+    return resolve([Assignment(dataset, policy) for dataset in datasets], datasets)
+
+
+class World:
+    """ZFS, as far as a tick is concerned."""
+
+    def __init__(self, resolution: Resolution) -> None:
+        self.resolution = resolution
+        self.snapshots: list[Snapshot] = []
+        self.txg = 0
+
+    def tick(self, now: int) -> tuple[list[str], list[str]]:
+        plan = plan_tick(Inventory(tuple(self.snapshots)), self.resolution, now)
+        taken = [name for group in plan.take for name in group.names]
+        for name in taken:
+            self.txg += 1
+            dataset, _, short = name.partition("@")
+            self.snapshots.append(Snapshot(dataset, short, self.txg, self.txg, now))
+        gone = [verdict.snapshot.full_name for verdict in plan.destroy]
+        if gone:
+            self.snapshots = [one for one in self.snapshots if one.full_name not in gone]
+        return taken, gone
+
+    def count(self, kind: Kind) -> int:
+        return sum(kind_of(snapshot.name) == kind for snapshot in self.snapshots)
+
+
+def test_one_group_for_each_pool_and_kind_longest_period_first() -> None:
+    plan = plan_tick(Inventory(), rules("tank/a", "pond/x", "tank/b"), NOW)
+    assert [(group.kind, group.pool, len(group.names)) for group in plan.take] == [
+        ("daily", "pond", 1),
+        ("daily", "tank", 2),
+        ("hourly", "pond", 1),
+        ("hourly", "tank", 2),
+    ]
+    assert plan.take[3].names == (
+        "tank/a@autosnap_2026-11-03_10:00:07_hourly",
+        "tank/b@autosnap_2026-11-03_10:00:07_hourly",
+    )
+
+
+def test_a_second_tick_at_the_same_moment_takes_nothing() -> None:
+    world = World(rules("tank/a", "tank/b"))
+    assert len(world.tick(NOW)[0]) == 4
+    assert world.tick(NOW) == ([], [])
+
+
+def test_snapshots_of_datasets_without_a_policy_are_left_alone() -> None:
+    stranger = Snapshot("tank/other", snapshot_name("hourly", 0), 1, 1, 0)
+    assert plan_tick(Inventory((stranger,)), rules("tank/a"), NOW).destroy == ()
+
+
+def test_a_clock_that_went_back_is_told_and_takes_nothing_until_it_catches_up() -> None:
+    ahead = [
+        Snapshot("tank/a", snapshot_name(kind, NOW + 7200), n, n, NOW + 7200)
+        for n, kind in enumerate(("daily", "hourly"))
+    ]
+    plan = plan_tick(Inventory(tuple(ahead)), rules("tank/a"), NOW)
+    assert plan.take == ()
+    assert [notice.code for notice in plan.warnings] == ["snapshot_from_the_future"]
+    assert "120 minutes" in plan.warnings[0].text
+    assert plan_tick(Inventory(tuple(ahead)), rules("tank/a"), NOW + 3600).warnings == ()
+
+
+def test_a_name_that_is_taken_is_told_and_not_asked_for() -> None:
+    squatter = Snapshot("tank/a", snapshot_name("hourly", NOW), 1, 1, NOW - 86400)
+    plan = plan_tick(Inventory((squatter,)), rules("tank/a"), NOW)
+    assert [group.kind for group in plan.take] == ["daily"]
+    assert [notice.code for notice in plan.warnings] == ["name_taken"]
+
+
+def test_a_rule_that_matches_nothing_is_told() -> None:
+    plan = plan_tick(Inventory(), resolve([Assignment("tank/gone", POLICY)], ["tank"]), NOW)
+    assert [(notice.code, notice.subject) for notice in plan.warnings] == [("rule_unmatched", "tank/gone")]
+
+
+def test_pools_that_cannot_be_written_are_left_alone_and_told() -> None:
+    pools = (
+        Pool("tank", "SUSPENDED", 1, 1, 1),
+        Pool("pond", "ONLINE", 1, 1, 1, readonly=True),
+        Pool("lake", "DEGRADED", 1, 1, 1),
+        Pool("sea", "FAULTED", 1, 1, 1),
+    )
+    plan = plan_tick(Inventory(pools=pools), rules("tank/a", "tank/b", "pond/a", "lake/a"), NOW)
+    assert {group.pool for group in plan.take} == {"lake"}
+    assert [(notice.code, notice.subject) for notice in plan.warnings] == [
+        ("pool_unavailable", "tank"),
+        ("pool_readonly", "pond"),
+    ]
+
+
+def test_the_base_of_a_replica_is_not_destroyed() -> None:
+    old = [Snapshot("tank/a", snapshot_name("hourly", n), n, n, n * 3600) for n in range(1, 30)]
+    plan = plan_tick(Inventory(tuple(old)), rules("tank/a"), NOW, {1: "cloud"})
+    assert [verdict.snapshot.guid for verdict in plan.destroy] == [2, 3, 4, 5]
+
+
+def test_a_year_of_quarter_hours() -> None:
+    everything = Policy(name="p", frequently=4, hourly=24, daily=30, weekly=4, monthly=6, yearly=2)
+    world = World(rules("tank/a", policy=everything))
+    start = int(datetime.fromisoformat("2026-01-01T00:00:00Z").timestamp())
+    taken: dict[str, int] = dict.fromkeys(KINDS, 0)
+    for now in range(start, start + 365 * 86400, 900):
+        for name in world.tick(now)[0]:
+            taken[str(kind_of(name.partition("@")[2]))] += 1
+    # At the very first tick one of each kind is caught up at once; those with a slot later count it too.
+    assert taken == {
+        "frequently": 365 * 96,
+        "hourly": 365 * 24,
+        "daily": 1 + 364,
+        "weekly": 1 + 52,
+        "monthly": 12,
+        "yearly": 1,
+    }
+    # What is old enough is counted without this tick's snapshots, so one more than asked for may remain.
+    for kind in KINDS:
+        assert world.count(kind) in (everything.count(kind), everything.count(kind) + 1, taken[kind])
+
+
+def test_a_host_that_is_off_every_night_loses_nothing_and_repeats_nothing() -> None:
+    world = World(rules("tank/a", policy=Policy(name="p", hourly=0, daily=7, monthly=0)))
+    start = int(datetime.fromisoformat("2026-03-01T08:00:00Z").timestamp())
+    days: list[Sequence[str]] = []
+    for day in range(30):
+        morning = start + day * 86400
+        days.append([name for now in range(morning, morning + 36000, 900) for name in world.tick(now)[0]])
+    assert all(len(names) == 1 for names in days)
