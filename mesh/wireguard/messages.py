@@ -98,6 +98,12 @@ def encode_key(key: bytes) -> str:
     return b64encode(key).decode()
 
 
+def clamped(private_key: bytes) -> bytes:
+    """The form in which the kernel keeps and returns a private key (RFC 7748, section 5)."""
+    low, high = private_key[0] & 248, (private_key[31] & 127) | 64
+    return bytes([low]) + private_key[1:31] + bytes([high])
+
+
 def family(prefix: str) -> int:
     """The address family of an address or prefix."""
     return AF_INET6 if ":" in prefix else AF_INET

@@ -33,7 +33,7 @@ from mesh.wireguard.device import (
     PortInUse,
     WireGuardError,
 )
-from mesh.wireguard.messages import decode_dump, encode_change, encode_key, family
+from mesh.wireguard.messages import clamped, decode_dump, encode_change, encode_key, family
 
 _PEERS_PER_MESSAGE = 64  # a netlink attribute ends at 64 KiB, and all peers of a message are one
 _IFF_UP = 1
@@ -132,7 +132,7 @@ def _ensure_identity(interface: str, private_key: bytes, port: int) -> None:
     """Key and port, each only if it differs: writing the port again drops the peers' cached routes."""
     device, current_key = _read(interface)
     attrs: list[list[Any]] = []
-    if current_key != private_key:
+    if current_key != clamped(private_key):
         attrs.append(["WGDEVICE_A_PRIVATE_KEY", encode_key(private_key)])
     if device.port != port:
         attrs.append(["WGDEVICE_A_LISTEN_PORT", port])
