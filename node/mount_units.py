@@ -7,7 +7,7 @@ MANAGED = "# managed by meshkeep"
 AGENT = "meshkeep.service"
 
 # softerr: a server that is away gives an error after half a minute instead of hanging the desktop. The source
-# port stays reserved (no "noresvport"): the server wants it as the sign that root speaks and no other program.
+# port stays reserved (no "noresvport"): the server wants it as a sign that root speaks and no other program.
 _OPTIONS = "vers=4.2,proto=tcp6,softerr,timeo=100,retrans=3,retry=0,nosuid,nodev,_netdev"
 
 

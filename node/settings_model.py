@@ -38,6 +38,12 @@ def _endpoint(text: str) -> str:
     return text
 
 
+def _tick(seconds: int) -> int:
+    if not 10 <= seconds <= 3600:
+        raise ValueError("must be from 10s to 1h")
+    return seconds
+
+
 def _list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -91,7 +97,7 @@ class MeshSection(Section):
 class SnapshotsSection(Section):
     """``[snapshots]``"""
 
-    tick: Annotated[Duration, Field(ge=10, le=3600)] = 60
+    tick: Annotated[Duration, AfterValidator(_tick)] = 60
 
 
 class PolicySection(Section):

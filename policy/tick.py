@@ -90,8 +90,8 @@ def _take(draft: _Draft, dataset: str, history: list[Snapshot], slots: Mapping[K
     newest: dict[Kind, int] = {}
     for snapshot in history:
         kind = kind_of(snapshot.name)
-        if kind is not None:
-            newest[kind] = max(newest.get(kind, snapshot.creation), snapshot.creation)
+        if kind is not None and snapshot.creation >= newest.get(kind, snapshot.creation):
+            newest[kind] = snapshot.creation
     ahead = max((newest[kind] for kind in slots if kind in newest), default=now) - now
     if ahead > CLOCK_SLACK:
         draft.warnings.append(_from_the_future(dataset, ahead))

@@ -1,0 +1,332 @@
+"""The configuration: what it means, and that every mistake is found at once, with its place."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from node.errors import Exit
+from node.settings import ConfigError, MeshSettings, Settings, config_files, load, parse
+from node.settings_lines import key_lines
+from node.settings_model import PolicySection
+from policy.rules import Assignment, Policy
+
+EXAMPLE = Path(__file__).parents[3] / "deploy" / "meshkeep.toml"
+
+GOOD = """\
+[mesh]
+listen_port = 51999
+endpoints = ["203.0.113.7:51820", "[2001:db8::7]:51820", "vps.example.org:51820"]
+domain = "home.internal"
+
+[snapshots]
+tick = "5m"
+
+[policy.production]
+hourly = 36
+daily = 30
+monthly = 3
+autoprune = false
+
+[dataset."tank/home"]
+policy = "production"
+
+[dataset."tank/vm"]
+policy = "production"
+recursive = true
+exclude = ["tank/vm/scratch"]
+
+[[replicate]]
+from = "tank/home"
+to = ["nas", "vps1"]
+rate_limit = "8MiB/s"
+
+[[replicate]]
+from = "tank/vm"
+to = "nas"
+allow_plaintext = true
+
+[[share]]
+dataset = "tank/home"
+to = ["desk"]
+access = "rw"
+squash = "root"
+map_to = "alice"
+"""
+
+
+def mistakes(*texts: str) -> list[str]:
+    """The mistakes in files a, b, …"""
+    with pytest.raises(ConfigError) as caught:
+        parse([("abc"[number], text) for number, text in enumerate(texts)])
+    return [str(problem) for problem in caught.value.problems]
+
+
+class TestMeaning:
+    def test_nothing_at_all_is_the_defaults(self) -> None:
+        assert load([]) == Settings(MeshSettings(51820, (), "mesh"), 60)
+
+    def test_every_section_arrives(self) -> None:
+        found = parse([("a", GOOD)])
+        assert found.mesh.listen_port == 51999
+        assert found.mesh.endpoints[1] == "[2001:db8::7]:51820"
+        assert found.tick == 300
+        production = Policy(name="production", hourly=36, daily=30, monthly=3, autoprune=False)
+        assert found.policies == {"production": production}
+        assert found.assignments == (
+            Assignment("tank/home", production),
+            Assignment("tank/vm", production, True, ("tank/vm/scratch",)),
+        )
+        home, vm = found.replicate
+        assert (home.dataset, home.to, home.allow_plaintext, home.rate_limit) == (
+            "tank/home",
+            ("nas", "vps1"),
+            False,
+            8 * 2**20,
+        )
+        assert (vm.to, vm.allow_plaintext, vm.rate_limit) == (("nas",), True, None)
+        (share,) = found.shares
+        assert (share.to, share.access, share.squash, share.map_to) == (("desk",), "rw", "root", "alice")
+
+    def test_a_share_is_read_only_and_squashed_unless_it_says_otherwise(self) -> None:
+        (share,) = parse([("a", '[[share]]\ndataset = "tank/a"\nto = "desk"')]).shares
+        assert (share.access, share.squash, share.map_to) == ("ro", "all", None)
+
+    def test_an_absent_number_of_a_policy_is_sanoids(self) -> None:
+        assert parse([("a", "[policy.p]")]).policies["p"] == Policy(name="p")
+
+    def test_every_key_of_a_policy_can_be_set(self) -> None:
+        assert set(PolicySection.model_fields) == set(Policy.__slots__) - {"name"}
+
+    def test_it_is_known_where_everything_was_set(self) -> None:
+        found = parse([("a", GOOD), ("b", '[[share]]\ndataset = "tank/x"\nto = "desk"')])
+        assert (
+            found.origins["policy.production.daily"].file,
+            found.origins["policy.production.daily"].line,
+        ) == (
+            "a",
+            11,
+        )
+        assert found.origins['dataset."tank/vm".exclude'].line == 21
+        assert found.replicate[1].origin.line == 28
+        assert (found.shares[1].origin.file, found.shares[1].origin.line) == ("b", 1)
+
+    def test_sections_and_lists_of_rules_of_several_files_come_together(self) -> None:
+        found = parse(
+            [
+                ("a", '[policy.p]\ndaily = 1\n[[replicate]]\nfrom = "tank/a"\nto = "nas"'),
+                ("b", '[policy.p]\nhourly = 2\n[[replicate]]\nfrom = "tank/b"\nto = "nas"'),
+            ]
+        )
+        assert (found.policies["p"].daily, found.policies["p"].hourly) == (1, 2)
+        assert [rule.dataset for rule in found.replicate] == ["tank/a", "tank/b"]
+
+    def test_the_example_that_is_shipped_is_sound_and_sets_nothing(self) -> None:
+        assert load([EXAMPLE]) == Settings()
+
+    def test_the_example_is_sound_with_all_its_lines_in_force(self) -> None:
+        lines = EXAMPLE.read_text().splitlines()
+        shown = "\n".join(line[1:] for line in lines if line.startswith("#") and not line.startswith("# "))
+        found = parse([("example", shown)])
+        assert found.policies
+        assert found.assignments
+        assert found.replicate
+        assert found.shares
+
+
+class TestFiles:
+    def test_the_main_file_comes_first_then_the_others_by_name(self, tmp_path: Path) -> None:
+        assert config_files(tmp_path) == []
+        (tmp_path / "conf.d").mkdir()
+        for name in ("conf.d/b.toml", "conf.d/a.toml", "meshkeep.toml", "conf.d/a.toml.bak"):
+            (tmp_path / name).touch()
+        assert [str(path.relative_to(tmp_path)) for path in config_files(tmp_path)] == [
+            "meshkeep.toml",
+            "conf.d/a.toml",
+            "conf.d/b.toml",
+        ]
+
+    def test_a_file_that_cannot_be_read_is_a_mistake_like_any_other(self, tmp_path: Path) -> None:
+        (tmp_path / "a.toml").write_bytes(b"\xff")
+        (tmp_path / "b.toml").write_text("[mesh]\nport = 1")
+        with pytest.raises(ConfigError) as caught:
+            load([tmp_path / name for name in ("a.toml", "b.toml", "c.toml")])
+        assert [problem.text for problem in caught.value.problems] == [
+            "is not UTF-8 text",
+            "unknown key",
+            "cannot be read: No such file or directory",
+        ]
+
+
+class TestMistakes:
+    def test_all_are_told_at_once_with_exit_4(self) -> None:
+        with pytest.raises(ConfigError) as caught:
+            parse(
+                [
+                    (
+                        "/etc/meshkeep/meshkeep.toml",
+                        '[policy.production]\nhurly = 36\ndaily = "30"\n\n'
+                        '[dataset."tank/home"]\npolicy = "prodction"',
+                    )
+                ]
+            )
+        assert caught.value.exit is Exit.CONFIG
+        assert caught.value.what == "the configuration has 3 mistakes"
+        assert caught.value.why.splitlines() == [
+            '/etc/meshkeep/meshkeep.toml:2: policy.production.hurly: unknown key. Did you mean "hourly"?',
+            '/etc/meshkeep/meshkeep.toml:3: policy.production.daily: must be a whole number, not "30"',
+            '/etc/meshkeep/meshkeep.toml:6: dataset."tank/home".policy: there is no policy "prodction". '
+            'Did you mean "production"?',
+        ]
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("[polcy.p]", 'a:1: polcy: unknown section. Did you mean "policy"?'),
+            ("[mesh]\nlisten_prt = 1", 'a:2: mesh.listen_prt: unknown key. Did you mean "listen_port"?'),
+            ("[mesh]\nzzz = 1", "a:2: mesh.zzz: unknown key"),
+            ("[mesh]\nlisten_port = 0", "a:2: mesh.listen_port: must be at least 1, not 0"),
+            ("[mesh]\nlisten_port = 65536", "a:2: mesh.listen_port: must be at most 65535, not 65536"),
+            ("[mesh]\nlisten_port = true", "a:2: mesh.listen_port: must be a whole number, not true"),
+            ("mesh = 3", "a:1: mesh: must be a section, not 3"),
+            ('policy = "x"', 'a:1: policy: must be a section, not "x"'),
+            ("[replicate]", "a:1: replicate: must be a list, not a section"),
+            (
+                '[mesh]\nendpoints = ["1.2.3.4"]',
+                'a:2: mesh.endpoints[0]: "1.2.3.4" is no endpoint; '
+                'write it like "203.0.113.7:51820" or "[2001:db8::7]:51820"',
+            ),
+            (
+                '[mesh]\ndomain = "Mesh!"',
+                'a:2: mesh.domain: "Mesh!" is no domain; write it like "mesh" or "home.internal"',
+            ),
+            ("[snapshots]\ntick = 60", "a:2: snapshots.tick: must be in quotes, with a unit"),
+            ('[snapshots]\ntick = "1s"', "a:2: snapshots.tick: must be from 10s to 1h"),
+            ("[policy.p]\nautosnap = 1", "a:2: policy.p.autosnap: must be true or false, not 1"),
+            ("[policy.p]\nmonthly_mday = 32", "a:2: policy.p.monthly_mday: must be at most 31, not 32"),
+            ('[dataset."tank/a"]', 'a:1: dataset."tank/a".policy: is missing'),
+            (
+                '[dataset."tank//a"]\npolicy = "p"\n[policy.p]',
+                "a:1: dataset.\"tank//a\": 'tank//a' has an empty component",
+            ),
+            (
+                '[[replicate]]\nfrom = "tank/a"\nto = "NAS"',
+                'a:3: replicate[0].to[0]: "NAS" is no node name: '
+                "small letters, digits and dashes, at most 32",
+            ),
+            ('[[replicate]]\nfrom = "tank/a"\nto = []', "a:3: replicate[0].to: must not be empty"),
+            (
+                '[[replicate]]\nfrm = "a"\nto = "n"\nfrom = "a"',
+                'a:2: replicate[0].frm: unknown key. Did you mean "from"?',
+            ),
+            (
+                '[[share]]\ndataset = "a"\nto = "n"\naccess = "wr"',
+                'a:4: share[0].access: must be "ro" or "rw", not "wr"',
+            ),
+            (
+                '[[share]]\ndataset = "a"\nto = "n"\nmap_to = 0',
+                "a:4: share[0].map_to: 0 is no uid that can be mapped to",
+            ),
+            (
+                '[[share]]\ndataset = "a"\nto = "n"\nmap_to = "x"\nsquash = "none"',
+                'a:4: share[0].map_to: means nothing with squash = "none"',
+            ),
+            (
+                '[policy.p]\n[dataset.a]\npolicy = "p"\nexclude = ["a/b"]',
+                "a:4: dataset.a.exclude: means nothing without recursive = true",
+            ),
+            (
+                '[policy.p]\n[dataset.a]\npolicy = "p"\nrecursive = true\nexclude = ["ab"]',
+                'a:5: dataset.a.exclude: "ab" is not below a',
+            ),
+        ],
+    )
+    def test_each_says_where_and_what(self, text: str, expected: str) -> None:
+        assert mistakes(text) == [expected]
+
+    def test_a_dataset_without_quotes_is_explained(self) -> None:
+        (told,) = mistakes('[policy.p]\n[dataset.tank/home]\npolicy = "p"')
+        assert told.startswith("a:2: is not TOML:")
+        assert told.endswith('Did you mean "[dataset."tank/home"]"?')
+
+    def test_a_broken_file_hides_no_mistake_of_another_and_is_blamed_for_none(self) -> None:
+        told = mistakes("[policy.p", '[dataset.a]\npolicy = "p"\nrecursiv = true')
+        assert [line.split(":")[0] for line in told] == ["a", "b"]
+        assert 'Did you mean "recursive"?' in told[1]
+
+    def test_a_key_set_in_two_files_names_both_places(self) -> None:
+        assert mistakes("[mesh]\nlisten_port = 1", "\n[mesh]\nlisten_port = 1") == [
+            "b:3: mesh.listen_port: is set already at a:2"
+        ]
+        assert mistakes("[mesh]\nendpoints = []", "[mesh]\nendpoints = []") == [
+            "b:2: mesh.endpoints: is set already at a:2"
+        ]
+
+    def test_the_same_rule_twice_names_both_places(self) -> None:
+        rule = '[[replicate]]\nfrom = "tank/a"\nto = "nas"\n'
+        assert mistakes(rule, '[[replicate]]\nfrom = "tank/a"\nto = ["vps", "nas"]') == [
+            "b:3: replicate[1].to: tank/a to nas is set already at a:2"
+        ]
+        share = '[[share]]\ndataset = "tank/a"\nto = "nas"\n'
+        assert mistakes(share + share) == ["a:6: share[1].to: tank/a to nas is set already at a:2"]
+        assert len(mistakes('[[replicate]]\nfrom = "tank/a"\nto = ["nas", "nas"]')) == 1
+
+    def test_a_mistake_in_a_rule_of_the_second_file_is_placed_there(self) -> None:
+        rule = '[[replicate]]\nfrom = "tank/a"\nto = "nas"\n'
+        assert mistakes(rule, '# b\n[[replicate]]\nfrom = "tank/b"\nto = "nas"\nfast = true') == [
+            "b:5: replicate[1].fast: unknown key"
+        ]
+
+
+class TestLines:
+    def test_strings_lists_and_comments_do_not_mislead(self) -> None:
+        text = '''\
+# [not] = "a header"
+top = """
+[not.a.header]
+key = 1
+"""  # done
+list = [
+  "]", # ]
+  "#",
+]
+raw = \'\'\'
+it's [x]\'\'\'
+inline = { a = [1, 2], b = "}" }
+[a."b.c".\'d e\'] # c
+"quoted \\u0041" = 1
+x.y.z = 2
+[[rows]]
+n = 1
+[[rows]]
+n = 2
+[rows.sub]
+m = 3
+'''
+        tomllib.loads(text)
+        assert key_lines(text) == {
+            ("top",): 2,
+            ("list",): 6,
+            ("raw",): 10,
+            ("inline",): 12,
+            ("a",): 13,
+            ("a", "b.c"): 13,
+            ("a", "b.c", "d e"): 13,
+            ("a", "b.c", "d e", "quoted A"): 14,
+            ("a", "b.c", "d e", "x"): 15,
+            ("a", "b.c", "d e", "x", "y"): 15,
+            ("a", "b.c", "d e", "x", "y", "z"): 15,
+            ("rows",): 16,
+            ("rows", 0): 16,
+            ("rows", 0, "n"): 17,
+            ("rows", 1): 18,
+            ("rows", 1, "n"): 19,
+            ("rows", 1, "sub"): 20,
+            ("rows", 1, "sub", "m"): 21,
+        }
+
+    @pytest.mark.parametrize(
+        "text", ["", "\n", "# only", "a = 1", "a = 1\r\nb = 2\r\n", 'a = """x""""\nb = 1']
+    )
+    def test_small_texts(self, text: str) -> None:
+        assert set(key_lines(text)) == {(key,) for key in tomllib.loads(text)}
