@@ -133,6 +133,7 @@ def _package(machine: Machine) -> str:
             "  done",
             f'  echo {shlex.quote(machine.sha256)}"  $deb" | sha256sum -c --quiet',
         ]
-    install = f"apt-get -q -y install{lean} {what}"
+    # An administrator's own configuration, written by the same user-data, stays.
+    install = f"apt-get -q -y -o Dpkg::Options::=--force-confold install{lean} {what}"
     lines += [f"  {install} || {{ apt-get -q update; {install}; }}"]
     return "\n".join(["if ! command -v meshkeep >/dev/null; then", *lines, "fi", ""])

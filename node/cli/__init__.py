@@ -45,21 +45,10 @@ def _run(args: list[str]) -> int:
     try:
         code = root.main(args=args, prog_name="meshkeep", standalone_mode=False)
     except click.ClickException as error:
-        if isinstance(error, _no_arguments()):
-            output.say(error.format_message())
-            return int(Exit.USAGE)
         raise _usage(error) from None
     except click.Abort:
         raise KeyboardInterrupt from None
     return code if isinstance(code, int) else int(Exit.OK)
-
-
-def _no_arguments() -> type[Exception] | tuple[()]:
-    """What click 8.2 raises when a group is called bare; older ones print the help by themselves."""
-    import click.exceptions
-
-    kind: type[Exception] | tuple[()] = getattr(click.exceptions, "NoArgsIsHelpError", ())
-    return kind
 
 
 def _usage(error: "ClickException") -> MeshkeepError:

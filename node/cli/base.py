@@ -98,7 +98,10 @@ class Group(click.Group):
         self.params += _common()
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As `Command.parse_args`."""
+        """As `Command.parse_args`; bare, it shows its help and is a usage error (newer click agrees)."""
+        if not args and self.no_args_is_help:
+            click.echo(ctx.get_help(), err=True)
+            ctx.exit(2)
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:

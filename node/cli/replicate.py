@@ -20,7 +20,7 @@ replicate = group("replicate", "Keep copies of a dataset on other nodes.")
 @click.argument("node")
 @click.option("--no-wait", is_flag=True, help="Do not wait for the first copy.")
 def add(dataset: str, node: str, no_wait: bool) -> None:
-    """Keep a copy of DATASET on NODE, renewed after each snapshot; raw if encrypted, resumable."""
+    """Keep a copy of DATASET on NODE. It is renewed after each snapshot, raw if encrypted, and resumable."""
     _streamed("replicate.add", {"dataset": dataset, "node": node, "wait": not no_wait})
 
 

@@ -175,7 +175,7 @@ class TestTheScript:
         assert done.returncode == 0, done.stderr
         assert [line.partition(" /tmp")[0] for line in vm.called if not line.startswith("python3")] == [
             "modprobe zfs",
-            "apt-get -q -y install --no-install-recommends",
+            "apt-get -q -y -o Dpkg::Options::=--force-confold install --no-install-recommends",
             "meshkeep vault prepare --disk /dev/vdb --pool tank --if-needed",
             "systemctl start --no-block meshkeep-join.service",
         ]
