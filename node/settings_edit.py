@@ -78,6 +78,7 @@ class _Rules:
         """Raises ValueError for a text that is not TOML or has the section in another form."""
         self._section = section
         self._lines: list[str | None] = list(text.rstrip("\n").split("\n"))
+        self._added: dict[int, list[str]] = {}
         found = tomllib.loads(text).get(section, [])
         marks = [mark for mark in statements(text) if mark.path[0] == section]
         if len([mark for mark in marks if mark.is_header]) != len(found):
@@ -86,18 +87,21 @@ class _Rules:
         self._marks = {mark.path[1:]: mark for mark in marks}
 
     def text(self) -> str:
-        return "\n".join(line for line in self._lines if line is not None).strip("\n") + "\n"
+        lines: list[str] = []
+        for number, line in enumerate(self._lines, 1):
+            lines += [] if line is None else [line]
+            lines += self._added.get(number, [])
+        return "\n".join(lines).strip("\n") + "\n"
 
     def append(self, rule: Mapping[str, Any]) -> None:
         self._lines += ["", f"[[{self._section}]]", *(_line(key, value) for key, value in rule.items())]
 
     def remove(self, number: int) -> None:
         """Drop the block's own lines and one blank line behind it; comments before and after it stay."""
-        last = 0
         for path, mark in self._marks.items():
             if path[0] == number:
                 self._blank(mark)
-                last = max(last, mark.last)
+        last = self._end(number)
         if last < len(self._lines) and self._lines[last] == "":
             self._lines[last] = None
 
@@ -108,9 +112,14 @@ class _Rules:
             self._blank(mark)
         if value is None:
             return
-        at = mark.first if mark is not None else self._marks[(number,)].last
-        before = self._lines[at - 1]
-        self._lines[at - 1] = _line(key, value) if before is None else f"{before}\n{_line(key, value)}"
+        if mark is not None:
+            self._lines[mark.first - 1] = _line(key, value)
+        else:
+            self._added.setdefault(self._end(number), []).append(_line(key, value))
+
+    def _end(self, number: int) -> int:
+        """The last line of the block."""
+        return max(mark.last for path, mark in self._marks.items() if path[0] == number)
 
     def _blank(self, mark: Statement) -> None:
         self._lines[mark.first - 1 : mark.last] = [None] * (mark.last - mark.first + 1)
