@@ -138,7 +138,7 @@ def dial(id_: str, address: str, timeout: int) -> None:
     except ValueError as error:
         raise click.UsageError(str(error), click.get_current_context()) from None
     args = {"id": id_, "address": host, "port": port, "timeout": timeout}
-    result = watch("invite.dial", args, f"dial {host}", silent=flags().quiet or flags().json)
+    result = watch("invite.dial", args, "invite dial", silent=flags().quiet or flags().json)
     text = f'"{result["name"]}" has joined as {result["role"]} ({result["address"]})'
     output.emit(result, [text], as_json=flags().json)
 

@@ -24,9 +24,9 @@ class Progress:
 
     def feed(self, event: dict[str, Any], now: float) -> str | None:
         """The text to show now, or None. A bar begins with a carriage return, a line ends with a newline."""
-        note = event.get("text")
-        if isinstance(note, str):
-            return self._noted(note)
+        if "bytes_done" not in event:
+            words = (event.get("text"), event.get("state"), event.get("address"))
+            return self._noted(f"{self.label}: {' '.join(str(word) for word in words if word)}")
         text = self._line(event)
         if self.bar:
             return f"\r\x1b[K{text}"

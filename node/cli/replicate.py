@@ -86,4 +86,5 @@ def plan(dataset: str, node: str) -> None:
     result = client.call("replicate.plan", {"dataset": dataset, "node": node})
     steps = [str(step.get("text", step)) if isinstance(step, dict) else str(step) for step in result["steps"]]
     lines = [f"{number:3}  {step}" for number, step in enumerate(steps, 1)] or ["nothing to do"]
+    lines += [f"why  {reason}" for reason in result.get("reasons", [])]
     output.emit(result, lines, as_json=flags().json)

@@ -27,4 +27,5 @@ def dataset_(dataset: str, source: str, at: str | None, target: str, wait: bool)
     args = {"dataset": name, "owner": owner, "from": source, "at": at, "to": target, "wait": wait}
     result = watch("restore.dataset", args, f"{source} → {target}", silent=flags().quiet or flags().json)
     line = outcome(f"{source}:{name} → {target}", result, time.time())
-    output.emit(result, [line], as_json=flags().json)
+    following = [f"  next  {result['next']}"] if result.get("next") else []
+    output.emit(result, [line, *following], as_json=flags().json)

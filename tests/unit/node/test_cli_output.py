@@ -115,8 +115,9 @@ class TestProgressInAPipe:
 
     def test_says_a_note_once(self) -> None:
         progress = Progress("join", bar=False)
-        said = [progress.feed({"text": text}, 0) for text in ("waiting", "waiting", "met", "waiting")]
-        assert said == ["waiting\n", None, "met\n", "waiting\n"]
+        said = [progress.feed({"state": text}, 0) for text in ("waiting", "waiting", "talking", "waiting")]
+        assert said == ["join: waiting\n", None, "join: talking\n", "join: waiting\n"]
+        assert progress.feed({"state": "dialling", "address": "a:1"}, 0) == "join: dialling a:1\n"
 
 
 class TestProgressAtATerminal:
