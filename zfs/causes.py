@@ -82,7 +82,10 @@ def of_exception(error: Exception, name: str) -> ZfsError:
     """The error of ours for one of libzfs_core's (not a compound one) about *name*."""
     number = getattr(error, "errno", None) or 0
     known = BY_EXCEPTION.get(type(error).__name__) or BY_ERRNO.get(number, errors.Unexpected)
-    return known(name, str(error))
+    # ZFSGenericError of pyzfs 2.3.9 is made with name and message exchanged: the text is the words.
+    said = (getattr(error, "message", None), getattr(error, "name", None))
+    words = [one for one in said if isinstance(one, str)]
+    return known(name, f"{words[0]} (errno {number})" if words else str(error))
 
 
 # The first that matches counts; the words are those of libzfs (libzfs_util.c, libzfs_crypto.c) and cmd/zfs.

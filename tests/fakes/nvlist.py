@@ -2,7 +2,7 @@
 
 import struct
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Order = Literal["<", ">"]
 
@@ -15,13 +15,13 @@ class Typed:
     """A value with its DATA_TYPE_*, where the Python type does not tell."""
 
     kind: int
-    value: object
+    value: Any
 
 
-Fields = dict[str, object]
+Fields = dict[str, Any]
 
 
-def _typed(value: object) -> tuple[int, object]:
+def _typed(value: Any) -> tuple[int, Any]:
     """Plain Python in the types that ZFS itself uses."""
     if isinstance(value, Typed):
         return value.kind, value.value
@@ -31,10 +31,10 @@ def _typed(value: object) -> tuple[int, object]:
     return kinds[type(value)], value
 
 
-def _count(kind: int, value: object) -> int:
+def _count(kind: int, value: Any) -> int:
     if kind == 1:
         return 0
-    return len(value) if isinstance(value, bytes | tuple | list) else 1  # type: ignore[arg-type]
+    return len(value) if isinstance(value, bytes | tuple | list) else 1
 
 
 def native(fields: Fields, order: Order = "<") -> bytes:
@@ -48,7 +48,7 @@ def _pairs(fields: Fields, order: Order) -> bytes:
     return b"".join(_pair(name, value, order) for name, value in fields.items()) + bytes(4)
 
 
-def _pair(name: str, typed: object, order: Order) -> bytes:
+def _pair(name: str, typed: Any, order: Order) -> bytes:
     kind, value = _typed(typed)
     encoded = name.encode("utf-8", "surrogateescape") + b"\0"
     body, after = _body(kind, value, order)
@@ -61,23 +61,23 @@ def _padded(data: bytes) -> bytes:
     return data + bytes(-len(data) % 8)
 
 
-def _body(kind: int, value: object, order: Order) -> tuple[bytes, bytes]:
+def _body(kind: int, value: Any, order: Order) -> tuple[bytes, bytes]:
     """What stands in the pair, and what follows it."""
     if kind == 1:
         return b"", b""
     if kind == 9:
         return str(value).encode("utf-8", "surrogateescape") + b"\0", b""
     if kind == 17:
-        texts = [str(one).encode("utf-8", "surrogateescape") + b"\0" for one in value]  # type: ignore[attr-defined]
+        texts = [str(one).encode("utf-8", "surrogateescape") + b"\0" for one in value]
         return bytes(8 * len(texts)) + b"".join(texts), b""
     if kind == 19:
-        return bytes(24), _pairs(value, order)  # type: ignore[arg-type]
+        return bytes(24), _pairs(value, order)
     if kind == 20:
-        lists = b"".join(_pairs(one, order) for one in value)  # type: ignore[attr-defined]
+        lists = b"".join(_pairs(one, order) for one in value)
         return bytes(32 * _count(kind, value)), lists
     if kind in NUMBERS:
-        return struct.pack(order + NUMBERS[kind], int(value)), b""  # type: ignore[call-overload]
-    values = tuple(value)  # type: ignore[arg-type]
+        return struct.pack(order + NUMBERS[kind], int(value)), b""
+    values = tuple(value)
     return struct.pack(f"{order}{len(values)}{ARRAYS[kind]}", *values), b""
 
 
@@ -95,31 +95,31 @@ def _xdr_list(fields: Fields) -> bytes:
     return struct.pack(">iI", 0, 1) + pairs + bytes(8)
 
 
-def _xdr_string(text: object) -> bytes:
+def _xdr_string(text: Any) -> bytes:
     data = str(text).encode("utf-8", "surrogateescape")
     return struct.pack(">i", len(data)) + data + bytes(-len(data) % 4)
 
 
-def _xdr_value(kind: int, value: object) -> bytes:
+def _xdr_value(kind: int, value: Any) -> bytes:
     if kind == 1:
         return b""
     if kind == 9:
         return _xdr_string(value)
     if kind == 10:
-        return value + bytes(-len(value) % 4)  # type: ignore[operator, arg-type, no-any-return]
+        return bytes(value) + bytes(-len(value) % 4)
     if kind == 17:
-        return b"".join(map(_xdr_string, value))  # type: ignore[call-overload]
+        return b"".join(map(_xdr_string, value))
     if kind == 19:
-        return _xdr_list(value)  # type: ignore[arg-type]
+        return _xdr_list(value)
     if kind == 20:
-        return b"".join(map(_xdr_list, value))  # type: ignore[call-overload]
+        return b"".join(map(_xdr_list, value))
     if kind in NUMBERS:
         return _xdr_number(NUMBERS[kind], value)
-    values = tuple(value)  # type: ignore[arg-type]
+    values = tuple(value)
     numbers = b"".join(_xdr_number(ARRAYS[kind], one) for one in values)
     return struct.pack(">i", len(values)) + numbers if values else b""
 
 
-def _xdr_number(code: str, value: object) -> bytes:
+def _xdr_number(code: str, value: Any) -> bytes:
     wide = {"q": "q", "Q": "Q"}.get(code, "i" if code in "bhi" else "I")
-    return struct.pack(">" + wide, int(value))  # type: ignore[call-overload]
+    return struct.pack(">" + wide, int(value))

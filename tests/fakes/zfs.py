@@ -224,6 +224,8 @@ class FakeZfs:
                 continue
             if node.snapshots[short].holds:
                 failed[name] = errors.Held(name)
+            elif node.snapshots[short].sending:
+                failed[name] = errors.Busy(name)
             else:
                 del node.snapshots[short]
         return failed

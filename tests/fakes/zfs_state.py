@@ -30,6 +30,7 @@ class Snap:
     ivset: int = 0
     data: bytes = b""
     holds: set[str] = field(default_factory=set)
+    sending: int = 0
     properties: dict[str, str] = field(default_factory=dict)
 
 

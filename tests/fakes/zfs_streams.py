@@ -46,12 +46,15 @@ class FakeStreams:
         appends, body = body_of(node, snap, start)
         rest = body[resume[1] :] if resume else body
         head = begin_record(node, snap, start, raw=raw, resume=resume)
+        snap.sending += 1
         try:
             _write(fd, head + _BODY.pack(appends, len(body), len(rest)))
             _write(fd, rest)
             _write(fd, hashlib.blake2b(body).digest())
         except BrokenPipeError as error:
             raise errors.BadStream(snapshot, "the reader went away") from error
+        finally:
+            snap.sending -= 1
 
     def receive(self, snapshot: str, fd: int, *, raw: bool) -> None:
         check_snapshot(snapshot)

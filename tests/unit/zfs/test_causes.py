@@ -20,6 +20,18 @@ class StreamIOError(Exception):
         self.errno = number
 
 
+class ZFSGenericError(Exception):
+    """As pyzfs 2.3.9 makes it: the message in `name`, the name in `message`."""
+
+    errno, name, message = errno.EPERM, "Failed to create snapshot", b"t@a"
+
+
+def test_the_words_are_kept_where_name_and_message_are_exchanged() -> None:
+    error = of_exception(ZFSGenericError(), "t@a")
+    assert type(error) is errors.NotPermitted
+    assert str(error) == "t@a: Failed to create snapshot (errno 1)"
+
+
 def test_an_exception_is_known_by_its_name() -> None:
     error = of_exception(SnapshotIsHeld("held"), "t@a")
     assert type(error) is errors.Held

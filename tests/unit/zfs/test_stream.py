@@ -1,9 +1,12 @@
 """Reading BEGIN records, key material and resume tokens."""
 
+import base64
 import contextlib
 import struct
 import zlib
 from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -141,7 +144,8 @@ def test_a_payload_without_keys_has_none() -> None:
 def test_every_pinned_field_changes_the_fingerprint_and_the_ivsets_do_not() -> None:
     for field in fields(KeyMaterial):
         value = getattr(KEYS, field.name)
-        changed = replace(KEYS, **{field.name: bytes(len(value)) if isinstance(value, bytes) else 99})
+        other: Any = bytes(len(value)) if isinstance(value, bytes) else 99
+        changed = replace(KEYS, **{field.name: other})
         pinned = not field.name.endswith("ivset_guid")
         assert (changed.fingerprint() != KEYS.fingerprint()) == pinned, field.name
 
@@ -165,6 +169,39 @@ def test_key_material_that_lacks_a_field_is_refused(missing: str) -> None:
 def test_a_malformed_payload_is_refused(payload: bytes) -> None:
     with pytest.raises(BadStreamHeader):
         crypt_payload(payload)
+
+
+def test_the_first_bytes_of_a_real_raw_stream_are_read() -> None:
+    # zfs send -w tank/gold@a of OpenZFS 2.3.9; the numbers are those of zfs get guid, pbkdf2salt, creation.
+    data = base64.b64decode(Path(__file__).with_name("begin-2.3.9.b64").read_text())
+    begin = read_begin(data[:HEADER_SIZE])
+    assert (begin.to_name, begin.to_guid, begin.from_guid) == ("tank/gold@a", 15243901988685316027, None)
+    assert (begin.kind, begin.raw, begin.compound, begin.unknown) == ("filesystem", True, False, 0)
+    assert (begin.creation, begin.payload_size) == (1795528547, 1028)
+    keys = crypt_payload(data[HEADER_SIZE:])
+    assert keys is not None
+    assert (keys.suite, keys.version, keys.keyformat) == (8, 1, 3)
+    assert (keys.pbkdf2_iterations, keys.pbkdf2_salt) == (350_000, 11899762499394171349)
+    assert [len(part) for part in (keys.master_key, keys.hmac_key, keys.iv, keys.mac)] == [32, 64, 12, 16]
+    assert keys.from_ivset_guid is None
+
+
+def test_a_real_resume_token_is_decoded() -> None:
+    # The values are those that `zfs send -nvt TOKEN` of OpenZFS 2.3.9 prints.
+    text = (
+        "1-10f656ab19-118-789c636064000310a501c49c50360710a715e5e7a69766a63040c1eefad24be216bd9715806c762475f949"
+        "59a9c9250c0ccc507518f26969c5a925201919b83c1b927c5265496a3190ee5192c3aabf241fe28ab4b680a64cdd79221a48f29c"
+        "60f9bcc4dc54209d9897ad9f9e9f93e2900437879b01e1bfe4fcdc82a2d4e2e2fc6c889804d41d30f9a2c472981403008d5423c2"
+    )
+    assert decode_resume_token(text) == ResumeState(
+        to_guid=0x149E2D6982508666,
+        from_guid=0xD38D3817D2757FBB,
+        to_name="tank/gold@b",
+        object=3,
+        offset=0x1C0000,
+        bytes=0x1E228C,
+        raw=True,
+    )
 
 
 TOKEN: Fields = {
