@@ -27,4 +27,6 @@ class KeyArchive:
         if path.exists():
             return
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_durably(path, json.dumps({"fingerprint": fingerprint, "begin_payload": payload}).encode(), 0o600)
+        write_durably(
+            path, json.dumps({"fingerprint": fingerprint, "begin_payload": payload}).encode(), 0o600
+        )

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 MANAGED = "# managed by meshkeep"
-AGENT = "meshkeep.service"
+AGENT = "meshkeep-agent.service"
 
 # softerr: a server that is away gives an error after half a minute instead of hanging the desktop. The source
 # port stays reserved (no "noresvport"): the server wants it as a sign that root speaks and no other program.

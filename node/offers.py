@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mesh.link import Refusal
+from mesh.link_errors import Refusal
 from zfs.names import InvalidName, check_dataset, check_snapshot
 
 _MAX_GUID = (1 << 64) - 1
@@ -98,7 +98,9 @@ class SendBack:
         """Raises Refusal."""
         resume = args.get("resume")
         if resume is not None and not (
-            isinstance(resume, list) and len(resume) == 2 and all(isinstance(n, int) and n >= 0 for n in resume)
+            isinstance(resume, list)
+            and len(resume) == 2
+            and all(isinstance(n, int) and n >= 0 for n in resume)
         ):
             raise Refusal("bad_request", "'resume' is not [object, offset]", "")
         return cls(

@@ -7,15 +7,20 @@ given the roots it owns, its own first, then those of the nodes it succeeded.
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mesh.link import IncomingStream, Refusal
+from mesh.link_errors import Refusal
+from mesh.link_server import IncomingStream
 from node.key_archive import KeyArchive
 from node.offers import Offer, SendBack
 from node.transfers import Workers
+from replication.errors import Interrupted, TransferFailed
+from replication.guard import FLOOR_HOLD
+from replication.jobs import ReceiveOutcome
+from replication.transfer import Transfer
 from zfs import errors
 from zfs.door import Zfs
 from zfs.model import Dataset, ResumeState, Snapshot
@@ -26,7 +31,6 @@ log = logging.getLogger(__name__)
 RECEIVED = "meshkeep:received"
 KEY = "meshkeep:key"
 NODE = "meshkeep:node"
-FLOOR_TAG = "meshkeep:floor"
 RECEIVE_USER = "meshkeep"
 DELEGATED = ("create", "mount", "receive:append")
 # Inherited by every replica below a node's root: it can not be mounted, written, or run from.
@@ -68,7 +72,7 @@ class Replicas:
         workers: Workers,
         archive: Path,
         *,
-        terms: Callable[[], Terms | None],
+        terms: Callable[[], Awaitable[Terms | None]],
         only_raw: Callable[[], bool],
         now: Callable[[], float],
     ) -> None:
@@ -78,7 +82,7 @@ class Replicas:
         self._terms = terms
         self._only_raw = only_raw
         self._now = now
-        self._receiving: dict[str, Any] = {}
+        self._receiving: dict[str, Transfer[ReceiveOutcome]] = {}
 
     # -- asking ------------------------------------------------------------------------------------------------
 
@@ -101,11 +105,12 @@ class Replicas:
             "resume": resume_as_json(resume),
         }
 
-    async def list(self, owners: Sequence[str]) -> dict[str, Any]:
+    async def listing(self, owners: Sequence[str]) -> dict[str, Any]:
         """Every replica below the roots of *owners*."""
         found = []
+        storage = await self._root()
         for owner in owners:
-            root = f"{self._root()}/{owner}"
+            root = f"{storage}/{owner}"
             try:
                 datasets = await self._zfs.datasets(root)
             except errors.NotFound:
@@ -139,7 +144,9 @@ class Replicas:
 
     # -- storing -----------------------------------------------------------------------------------------------
 
-    async def receive(self, owners: Sequence[str], args: Mapping[str, Any], stream: IncomingStream) -> dict[str, Any]:
+    async def receive(
+        self, owners: Sequence[str], args: Mapping[str, Any], stream: IncomingStream
+    ) -> dict[str, Any]:
         """Store one snapshot more. The answer is given only when the snapshot is found here by its guid."""
         offer = Offer.parse(args)
         replica = await self._locate(owners, offer.dataset)
@@ -159,12 +166,16 @@ class Replicas:
             user=RECEIVE_USER,
         )
         self._receiving[replica.dataset] = transfer
+        failure: TransferFailed | None = None
+        outcome: ReceiveOutcome | None = None
         try:
             outcome = await transfer.outcome()
+        except TransferFailed as error:
+            failure = error
         finally:
             if self._receiving.get(replica.dataset) is transfer:
                 del self._receiving[replica.dataset]
-        return await self._confirm(replica, offer, outcome)
+        return await self._confirm(replica, offer, outcome, failure)
 
     async def _judge(self, replica: Replica, offer: Offer) -> Dataset | None:
         """Whether the offer fits what is here. Returns the replica as it stands, or None where there is none."""
@@ -194,14 +205,18 @@ class Replicas:
             )
         newest = snapshots[-1].guid if snapshots else None
         if newest != offer.from_guid:
-            raise Refusal("diverged", f"the newest snapshot stored of {offer.dataset} is not the stream's base", "")
+            raise Refusal(
+                "diverged", f"the newest snapshot stored of {offer.dataset} is not the stream's base", ""
+            )
         if (resume is not None) != offer.resuming or (resume is not None and resume.to_guid != offer.to_guid):
             raise Refusal("partial_state", "what was partly received does not fit this stream", "")
         if snapshots and dataset.encrypted != offer.raw:
             raise Refusal("mixed_modes", "raw and plain streams of one dataset are never mixed", "")
         return dataset if snapshots else None
 
-    async def _confirm(self, replica: Replica, offer: Offer, outcome: Mapping[str, Any]) -> dict[str, Any]:
+    async def _confirm(
+        self, replica: Replica, offer: Offer, outcome: ReceiveOutcome | None, failure: TransferFailed | None
+    ) -> dict[str, Any]:
         """Judge by what is there. Hold it, note the receipt and the key it came with."""
         try:
             snapshots = await self._zfs.snapshots(replica.dataset)
@@ -209,23 +224,21 @@ class Replicas:
             snapshots = []
         here = next((snapshot for snapshot in snapshots if snapshot.guid == offer.to_guid), None)
         if here is None:
-            raise Refusal(
-                str(outcome.get("code") or "interrupted"),
-                str(outcome.get("text") or "the stream ended early; what arrived is kept"),
-                str(outcome.get("hint") or ""),
-            )
+            reason = failure or Interrupted("the stream ended, and its snapshot is not here")
+            log.warning("receiving %s@%s: %s", replica.dataset, offer.name, reason)
+            raise Refusal(reason.code, reason.text, exit=1)
         received = int(self._now())
-        await self._zfs.hold(FLOOR_TAG, [here.full_name])
+        await self._zfs.hold(FLOOR_HOLD, [here.full_name])
         properties = await self._zfs.get(replica.dataset, ["canmount", KEY])
         if properties["canmount"].value != "noauto":
             await self._zfs.set(replica.dataset, {"canmount": "noauto"})
-        fingerprint = outcome.get("key_fingerprint")
-        if fingerprint:
-            self._keys.keep(replica.owner, replica.source, str(fingerprint), str(outcome.get("begin_payload", "")))
-            if properties[KEY].value != fingerprint:
-                await self._zfs.set(replica.dataset, {KEY: str(fingerprint)})
+        if outcome is not None and outcome.key_fingerprint:
+            self._keys.keep(replica.owner, replica.source, outcome.key_fingerprint, outcome.begin)
+            if properties[KEY].value != outcome.key_fingerprint:
+                await self._zfs.set(replica.dataset, {KEY: outcome.key_fingerprint})
         await self._zfs.set(here.full_name, {RECEIVED: str(received)})
-        return {"guid": here.guid, "received": received, "bytes": outcome.get("bytes", 0)}
+        log.info("stored %s for %s", here.full_name, replica.owner)
+        return {"guid": here.guid, "received": received, "bytes": outcome.bytes if outcome else 0}
 
     async def abort(self, owners: Sequence[str], source: str) -> dict[str, Any]:
         """Drop the partly received stream of *source*; snapshots stay as they are."""
@@ -245,12 +258,14 @@ class Replicas:
 
     # -- sending back ------------------------------------------------------------------------------------------
 
-    async def send(self, owners: Sequence[str], args: Mapping[str, Any], stream: IncomingStream) -> dict[str, Any]:
+    async def send(
+        self, owners: Sequence[str], args: Mapping[str, Any], stream: IncomingStream
+    ) -> dict[str, Any]:
         """Send one stored snapshot back to its owner, raw if it is encrypted."""
         wanted = SendBack.parse(args)
         if wanted.owner not in owners:
             raise Refusal("not_yours", "only its owner, or the node that succeeds it, reads a replica", "")
-        dataset = f"{self._root()}/{wanted.owner}/{wanted.dataset}"
+        dataset = f"{await self._root()}/{wanted.owner}/{wanted.dataset}"
         try:
             held = await self._zfs.dataset(dataset)
             by_guid = {snapshot.guid: snapshot for snapshot in await self._zfs.snapshots(dataset)}
@@ -262,8 +277,10 @@ class Replicas:
             raise Refusal("no_snapshot", f"the snapshot asked for is not stored of {wanted.dataset}", "")
         size = 0
         if wanted.resume is None:
-            size = await self._zfs.send_size(to.full_name, base.full_name if base else None, raw=held.encrypted)
-        sock = await stream.accept({"size": size, "raw": held.encrypted, "name": to.name})
+            size = await self._zfs.send_size(
+                to.full_name, base.full_name if base else None, raw=held.encrypted
+            )
+        sock = await stream.accept({"size": size, "raw": held.encrypted, "name": to.name}, sending=True)
         transfer = await self._workers.send(
             sock,
             snapshot=to.full_name,
@@ -276,8 +293,8 @@ class Replicas:
 
     # -- places ------------------------------------------------------------------------------------------------
 
-    def _root(self) -> str:
-        terms = self._terms()
+    async def _root(self) -> str:
+        terms = await self._terms()
         if terms is None:
             raise Refusal(
                 "no_storage",
@@ -288,10 +305,11 @@ class Replicas:
 
     async def _locate(self, owners: Sequence[str], source: str) -> Replica:
         """Where *source* is kept: with the first of *owners* that has it, else with the caller itself."""
-        root = self._root()
+        root = await self._root()
         try:
             places = [
-                Replica(owner, source, check_dataset(f"{root}/{owner}/{check_dataset(source)}")) for owner in owners
+                Replica(owner, source, check_dataset(f"{root}/{owner}/{check_dataset(source)}"))
+                for owner in owners
             ]
         except InvalidName as error:
             raise Refusal("bad_name", str(error), "") from error
@@ -322,7 +340,7 @@ class Replicas:
 
     async def _make_room_for(self, replica: Replica) -> None:
         """The node's root with its safety properties and delegation, and the placeholders below it."""
-        terms = self._terms()
+        terms = await self._terms()
         assert terms is not None
         node_root = f"{terms.root}/{replica.owner}"
         for name in _ancestors(terms.root):

@@ -80,9 +80,13 @@ class ShareRule:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A configuration without mistakes. `tick` is in seconds; `origins` says where each key was set."""
+    """A configuration without mistakes. `tick` is in seconds; `origins` says where each key was set.
+
+    `storage_under` is the dataset below which replicas of other nodes are kept; None leaves the choice to us.
+    """
 
     mesh: MeshSettings = MeshSettings()
+    storage_under: str | None = None
     tick: int = 60
     policies: Mapping[str, Policy] = field(default_factory=dict)
     assignments: tuple[Assignment, ...] = ()
@@ -225,6 +229,7 @@ def _settings(document: Document, source: Source) -> Settings:
     }
     return Settings(
         mesh=MeshSettings(document.mesh.listen_port, tuple(document.mesh.endpoints), document.mesh.domain),
+        storage_under=document.storage.under,
         tick=document.snapshots.tick,
         policies=policies,
         assignments=tuple(

@@ -94,6 +94,12 @@ class MeshSection(Section):
     domain: Annotated[str, AfterValidator(_domain)] = "mesh"
 
 
+class StorageSection(Section):
+    """``[storage]``"""
+
+    under: DatasetName | None = None
+
+
 class SnapshotsSection(Section):
     """``[snapshots]``"""
 
@@ -158,6 +164,7 @@ class Document(Section):
     """The whole configuration, all files merged."""
 
     mesh: MeshSection = MeshSection()
+    storage: StorageSection = StorageSection()
     snapshots: SnapshotsSection = SnapshotsSection()
     policy: dict[str, PolicySection] = {}
     dataset: dict[DatasetName, DatasetSection] = {}

@@ -26,7 +26,7 @@ Package: lab-prebuilt-zfs
 Version: 1
 Architecture: all
 Maintainer: lab <root@localhost>
-Provides: zfs-dkms (= 99), zfs-modules, dkms, linux-headers-amd64, linux-headers-cloud-amd64
+Provides: zfs-dkms (= $(dpkg-query -W -f '${Version}' zfsutils-linux)), zfs-modules, dkms, linux-headers-amd64, linux-headers-cloud-amd64
 Description: stands for the ZFS module that this image carries already built
 CONTROL
 chmod 755 "$dummy" "$dummy/DEBIAN"

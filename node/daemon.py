@@ -1,0 +1,476 @@
+"""The agent: the one place where the real doors are picked and everything is wired, started and stopped."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mesh.door import GuestDoor, IssuerDoor
+from mesh.endpoints import Endpoint
+from mesh.firewall import Firewall, FirewallError
+from mesh.gossip import Gossip
+from mesh.hosts import HostsError
+from mesh.link_errors import LinkError
+from mesh.link_server import LinkServer
+from mesh.store import DEFAULT, MeshStore, StoreError
+from mesh.swim import Event, Peer, Swim
+from mesh.trust import Member
+from mesh.wireguard.device import WireGuardError
+from mesh.wireguard.netlink import KernelWireGuard
+from node import status
+from node.admission import Admissions
+from node.api import Api, Request
+from node.commands import Commands
+from node.errors import MeshkeepError
+from node.exchange import Exchange
+from node.joining import Joining
+from node.local_state import LocalState
+from node.membership import INTERFACE, Membership
+from node.mounts import Mounts
+from node.nfs import Exports
+from node.overview import Overview
+from node.peer_api import PeerApi
+from node.replicas import Replicas
+from node.replicator import Replicator, RuleSpec
+from node.restore import Restorer
+from node.settings import CONFIG_DIR, ConfigError, Settings, config_files, load
+from node.sharing import Sharing
+from node.snapshotter import Snapshotter
+from node.status import Problem
+from node.storage import Storage
+from node.systemd import Notifier
+from node.transfers import Workers, worker_command
+from node.verbs import DataVerbs
+from node.version import version
+from zfs.errors import ZfsError
+from zfs.libzfs import LibZfs
+
+log = logging.getLogger("meshkeep")
+
+SOCKET = Path("/run/meshkeep/agent.sock")
+STATE = Path("/var/lib/meshkeep")
+TEND_S = 3.0
+SHARE_S = 30.0
+REPORT_S = 30.0
+# What the mesh can fail with and be tried again: said in `status` meanwhile.
+MESH_TROUBLE = (FirewallError, WireGuardError, HostsError, MeshkeepError, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the agent lives on disk."""
+
+    config: Path = CONFIG_DIR
+    state: Path = STATE
+    mesh: Path = DEFAULT
+    socket: Path = SOCKET
+
+
+class Agent:
+    """One run of the agent."""
+
+    def __init__(self, places: Places, notifier: Notifier) -> None:
+        self._places = places
+        self._notifier = notifier
+        self._settings = Settings()
+        self._problems: dict[str, Problem] = {}
+        self._news = asyncio.Event()
+        self._reported = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._known: dict[str, str] = {}
+        self._gossip: Gossip | None = None
+        self._server: LinkServer | None = None
+        self._running: list[asyncio.Task[None]] = []
+        self._group: asyncio.TaskGroup | None = None
+        self._wire()
+
+    def _wire(self) -> None:
+        """Everything that exists for the whole run."""
+        self.zfs = LibZfs()
+        self.wireguard = KernelWireGuard()
+        workers = Workers(worker_command())
+        self.mesh = Membership(
+            MeshStore(self._places.mesh),
+            LocalState(self._places.state),
+            self.wireguard,
+            Firewall(),
+            port=lambda: self._settings.mesh.listen_port,
+            domain=lambda: self._settings.mesh.domain,
+            endpoints=lambda: self._settings.mesh.endpoints,
+        )
+        self.mesh.changed.append(self._mesh_changed)
+        self.storage = Storage(self.zfs, self.mesh.local, lambda: self._settings.storage_under)
+        self.replicas = Replicas(
+            self.zfs,
+            workers,
+            self._places.state / "keys",
+            terms=self.storage.terms,
+            only_raw=lambda: self.mesh.my_role() == "vault",
+            now=time.time,
+        )
+        self.replicator = Replicator(self.zfs, workers, self.mesh, time.time)
+        self.replicator.finished = self._reported.set
+        self.snapshotter = Snapshotter(
+            self.zfs,
+            needed=self.replicator.needed,
+            replica_roots=lambda: self.storage.roots,
+            taken=lambda dataset: self.replicator.wake(dataset=dataset),
+        )
+        self.exchange = Exchange(self.mesh, self._served, random.Random())
+        self.sharing = Sharing(
+            self.zfs,
+            self.mesh,
+            Exports(Commands()),
+            Mounts(Commands()),
+            shares=lambda: self._settings.shares,
+            refresh=self._refresh,
+        )
+        self.peer_api = PeerApi(self.mesh, self.exchange, self.replicas)
+        self.admissions = Admissions(
+            self.mesh, IssuerDoor(self.wireguard), joined=self._follow_mesh, expelled=self._expelled
+        )
+        self.joining = Joining(
+            self.mesh,
+            lambda: GuestDoor(self.wireguard),
+            own_record=self._own_record,
+            joined=self._follow_mesh,
+        )
+        self.overview = Overview(
+            self.zfs,
+            self.mesh,
+            self.replicator,
+            states=self._states,
+            policied=lambda: self.snapshotter.chosen,
+            problems=self._all_problems,
+        )
+
+    # -- running -----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until told to stop. Raises MeshkeepError, StoreError where it cannot even begin."""
+        self._read_first_settings()
+        self.mesh.load()
+        api = self._api()
+        await api.start()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                tasks = [
+                    group.create_task(work)
+                    for work in (
+                        self._keep_mesh(),
+                        self.exchange.run(),
+                        self.replicator.run(),
+                        self._keep_shares(),
+                        self._keep_reporting(),
+                        self._notifier.feed_watchdog(),
+                    )
+                ]
+                loop.add_signal_handler(signal.SIGHUP, lambda: group.create_task(self._reload_quietly()))
+                self.snapshotter.start()
+                self._notifier.notify("READY=1", f"STATUS={self._line()}")
+                await self._stopping.wait()
+                self._notifier.notify("STOPPING=1")
+                if self._gossip is not None:
+                    self._gossip.leave()
+                self.snapshotter.stop()
+                for task in [*tasks, *self._running]:
+                    task.cancel()
+        finally:
+            await self.admissions.close()
+            await api.stop()
+            self.wireguard.close()
+
+    def _api(self) -> Api:
+        verbs = DataVerbs(
+            self.zfs,
+            self.mesh,
+            self.replicator,
+            Restorer(self.zfs, Workers(worker_command()), self.mesh),
+            self.sharing,
+            config=self._places.config,
+            settings=lambda: self._settings,
+            reload=self.reload,
+        )
+        api = Api(self._places.socket, translate=translate)
+        api.register("status", self.overview.status, access="group")
+        api.register("init", self.admissions.init, access="root")
+        api.register("join", self.joining.join, access="root")
+        api.register("invite.create", self.admissions.create, access="root")
+        api.register("invite.list", self.admissions.list, access="root")
+        api.register("invite.revoke", self.admissions.revoke, access="root")
+        api.register("invite.dial", self.admissions.dial, access="root")
+        api.register("evict", self.admissions.evict, access="root")
+        api.register("config.reload", self._reload_verb, access="root")
+        api.register("replicate.add", verbs.replicate_add, access="root")
+        api.register("replicate.run", verbs.replicate_run, access="root")
+        api.register("replicate.list", verbs.replicate_list, access="group")
+        api.register("replicate.plan", verbs.replicate_plan, access="group")
+        api.register("replicate.remove", verbs.replicate_remove, access="root")
+        api.register("restore.dataset", verbs.restore_dataset, access="root")
+        api.register("snapshot.take", verbs.snapshot_take, access="root")
+        api.register("snapshot.list", verbs.snapshot_list, access="group")
+        api.register("snapshot.destroy", verbs.snapshot_destroy, access="root")
+        api.register("share.add", verbs.share_add, access="root")
+        api.register("share.list", verbs.share_list, access="group")
+        api.register("share.remove", verbs.share_remove, access="root")
+        api.register("mount", verbs.mount, access="root")
+        api.register("umount", verbs.umount, access="root")
+        return api
+
+    def _line(self) -> str:
+        if not self.mesh.joined:
+            return "in no mesh"
+        return f"{self.mesh.view().mesh_name}: {len(self.mesh.view().active())} nodes"
+
+    # -- configuration -----------------------------------------------------------------------------------------
+
+    def _read_first_settings(self) -> None:
+        """A bad configuration at start keeps the mesh up, and does nothing else until it is mended."""
+        try:
+            self._settings = load(config_files(self._places.config))
+        except ConfigError as error:
+            log.error("%s\n%s", error.what, error.why)
+            self._problems["config"] = Problem(
+                "config_invalid", f"{error.what}: {error.why}", "meshkeep config check"
+            )
+        self._apply_settings()
+
+    async def reload(self) -> None:
+        """Take the new configuration, or raise ConfigError and keep the old."""
+        self._settings = await asyncio.to_thread(lambda: load(config_files(self._places.config)))
+        self._problems.pop("config", None)
+        self._apply_settings()
+        if self.mesh.joined:
+            await self.sharing.apply()
+            await self.mesh.reconcile()
+
+    def _apply_settings(self) -> None:
+        self.replicator.configure(
+            [
+                RuleSpec(rule.dataset, target, rule.allow_plaintext, rule.rate_limit)
+                for rule in self._settings.replicate
+                for target in rule.to
+            ]
+        )
+        self.snapshotter.configure(self._settings.assignments, self._settings.tick)
+
+    async def _reload_verb(self, _: Request) -> dict[str, Any]:
+        await self.reload()
+        files = [str(path) for path in config_files(self._places.config)]
+        return {"schema": "meshkeep.config-reload/1", "files": files}
+
+    async def _reload_quietly(self) -> None:
+        """SIGHUP: nobody waits for an answer, so the log and `status` say it."""
+        try:
+            await self.reload()
+        except MeshkeepError as error:
+            log.error("%s\n%s", error.what, error.why)
+            self._problems["config"] = Problem(
+                "config_invalid",
+                f"{error.what}; the old one keeps running: {error.why}",
+                "meshkeep config check",
+            )
+
+    # -- the mesh ----------------------------------------------------------------------------------------------
+
+    def _mesh_changed(self) -> None:
+        self._news.set()
+        self.exchange.news()
+
+    async def _keep_mesh(self) -> None:
+        """Make the host follow the mesh, at every change and every few seconds."""
+        while True:
+            if self.mesh.joined:
+                await self._follow_mesh_or_say_why()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TEND_S):
+                    await self._news.wait()
+            self._news.clear()
+
+    async def _follow_mesh_or_say_why(self) -> None:
+        try:
+            await self._follow_mesh()
+            self._problems.pop("mesh", None)
+        except MESH_TROUBLE as error:
+            if "mesh" not in self._problems:
+                log.warning("the mesh is not as it should be: %s", error)
+            self._problems["mesh"] = Problem("mesh_down", f"the mesh is not as it should be: {error}")
+
+    async def _follow_mesh(self) -> None:
+        await self._expel_the_gone()
+        await self.mesh.reconcile()
+        me = self.mesh.view().members.get(self.mesh.identity.id)
+        if me is None or not me.active:
+            self._end_services()
+            return
+        self._begin_services(me)
+        if self._gossip is not None:
+            peers = [m for m in self.mesh.view().active() if m.record and m.id != me.id]
+            self._gossip.set_members({m.id: Peer(quiet=m.role == "vault") for m in peers})
+        if me.role == "admin":
+            await self.admissions.open()
+
+    def _begin_services(self, me: Member) -> None:
+        """Gossip and the link server, once the mesh address exists."""
+        if self._server is not None or self._group is None:
+            return
+        address = self.mesh.address_of(me.id)
+        self._server = LinkServer(address, handler=self.peer_api, device=INTERFACE)
+        self._gossip = Gossip(
+            Swim(me.id, random.Random(), quiet=me.role == "vault"),
+            address,
+            device=INTERFACE,
+            node_at=self._node_at,
+            address_of=self._address_of,
+            on_event=self._heard,
+        )
+        self._running = [
+            self._group.create_task(self._server.serve()),
+            self._group.create_task(self._gossip.run()),
+        ]
+        self._notifier.notify(f"STATUS={self._line()}")
+
+    def _end_services(self) -> None:
+        for task in self._running:
+            task.cancel()
+        self._running = []
+        self._server, self._gossip = None, None
+
+    def _node_at(self, address: str) -> str | None:
+        member = self.mesh.caller(address)
+        return member.id if member else None
+
+    def _address_of(self, node: str) -> str | None:
+        member = self.mesh.view().members.get(node)
+        return self.mesh.address_of(node) if member and member.active else None
+
+    def _heard(self, event: Event) -> None:
+        member = self.mesh.view().members.get(event.member)
+        name = member.name if member else event.member
+        log.info("%s is %s: %s", name, event.kind, event.reason)
+        if event.kind == "alive":
+            self.replicator.wake(target=name)
+
+    def _states(self) -> Mapping[str, str]:
+        if self._gossip is None:
+            return {}
+        return {node: state.state for node, state in self._gossip.states().items()}
+
+    async def _expel_the_gone(self) -> None:
+        """Nodes that were active at the last look and are not any more: their access goes first."""
+        now = {m.id: self.mesh.address_of(m.id) for m in self.mesh.view().active()}
+        gone = {node: address for node, address in self._known.items() if node not in now}
+        self._known = now
+        for address in gone.values():
+            if self._server is not None:
+                self._server.cut(address)
+            await self.sharing.revoke(address)
+
+    async def _expelled(self, member: Member) -> None:
+        """An eviction by this node: complete here before it is acknowledged."""
+        self._known[member.id] = self.mesh.address_of(member.id)
+        await self._follow_mesh()
+
+    async def _own_record(self) -> tuple[int, tuple[Endpoint, ...]]:
+        return self._settings.mesh.listen_port, await self.mesh.own_endpoints()
+
+    async def _refresh(self, member: Member) -> None:
+        try:
+            await self.exchange.compare(member)
+        except LinkError as error:
+            log.info("%s could not be asked for news: %s", member.name, error)
+
+    # -- shares and reports ------------------------------------------------------------------------------------
+
+    async def _keep_shares(self) -> None:
+        """What is exported follows what is mounted: after boot, after load-key, after an eviction."""
+        while True:
+            if self.mesh.joined and (self._settings.shares or self.sharing.serving):
+                try:
+                    await self.sharing.apply()
+                    self._problems.pop("shares", None)
+                except (MeshkeepError, ZfsError, OSError) as error:
+                    self._problems["shares"] = Problem(
+                        "shares_failed", f"shares are not as they should be: {error}"
+                    )
+            await asyncio.sleep(SHARE_S)
+
+    async def _keep_reporting(self) -> None:
+        """Tell the mesh where this node's datasets are protected."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REPORT_S):
+                    await self._reported.wait()
+            self._reported.clear()
+            if not self.mesh.joined:
+                continue
+            try:
+                datasets = await self.overview.own_datasets()
+                if datasets or self.mesh.me().report is not None:
+                    self.mesh.report(status.report_body(datasets))
+            except (MeshkeepError, ZfsError) as error:
+                log.info("no report this time: %s", error)
+
+    # -- small answers -----------------------------------------------------------------------------------------
+
+    def _served(self, node: str) -> Iterable[str]:
+        return self.mesh.owned_by(node)
+
+    def _all_problems(self) -> list[Problem]:
+        found = list(self._problems.values())
+        found += self.mesh.problems.values()
+        found += [Problem(notice.code, notice.text) for notice in self.snapshotter.notices]
+        found += [Problem("not_shared", skipped.reason) for skipped in self.sharing.skipped]
+        for job in self.replicator.jobs:
+            if job.error is not None:
+                found.append(Problem(job.error.code, str(job.error), job.error.hint))
+        if self.mesh.joined:
+            view = self.mesh.view()
+            found += [
+                Problem("duplicate_identity", f"two hosts run with the identity of {one.id}")
+                for one in view.duplicates
+            ]
+            found += [
+                Problem(f"conflict_{one.kind}", f"{one.subject} is claimed by {one.winner} and {one.loser}")
+                for one in view.conflicts
+            ]
+        return found
+
+
+def translate(error: Exception) -> MeshkeepError | None:
+    """Errors of other packages in a person's words; None for what is a bug."""
+    if isinstance(error, ZfsError):
+        return MeshkeepError(str(error), code="zfs_failed")
+    if isinstance(error, LinkError):
+        return MeshkeepError(str(error), code="peer_failed")
+    if isinstance(error, FirewallError | WireGuardError | StoreError | HostsError):
+        return MeshkeepError(str(error), code="mesh_failed")
+    return None
+
+
+def main(places: Places | None = None) -> int:
+    """``meshkeep agent``: runs until SIGTERM. Returns the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    for quiet in ("apscheduler", "asyncio"):
+        logging.getLogger(quiet).setLevel(logging.WARNING)
+    log.info("meshkeep %s", version())
+    try:
+        asyncio.run(Agent(places or Places(), Notifier.from_environment()).run())
+    except MeshkeepError as error:
+        log.error("%s", error)
+        return int(error.exit)
+    except StoreError as error:
+        log.error("%s", error)
+        return 1
+    return 0

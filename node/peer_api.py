@@ -1,0 +1,65 @@
+"""What a peer may ask over the mesh: who it is comes from its address, what it may from its admission."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from mesh.link_errors import Refusal
+from mesh.link_server import IncomingStream
+from mesh.trust import Member
+from node.exchange import Exchange
+from node.membership import Membership
+from node.offers import dataset_of
+from node.peer_rules import judge
+from node.replicas import Replicas
+
+Answer = Callable[[Member, dict[str, Any], IncomingStream], Awaitable[dict[str, Any]]]
+
+
+class PeerApi:
+    """The handler of the link server."""
+
+    def __init__(self, mesh: Membership, exchange: Exchange, replicas: Replicas) -> None:
+        self._mesh = mesh
+        self._exchange = exchange
+        self._replicas = replicas
+        self._answers: Mapping[str, Answer] = {
+            "mesh.sync": self._sync,
+            "mesh.push": self._push,
+            "replica.state": self._state,
+            "replica.list": self._list,
+            "replica.receive": self._receive,
+            "replica.abort": self._abort,
+            "replica.send": self._send,
+        }
+
+    async def __call__(
+        self, caller: str, verb: str, args: dict[str, Any], stream: IncomingStream
+    ) -> dict[str, Any]:
+        member = self._mesh.caller(caller)
+        if member is None:
+            raise Refusal("not_admitted", "this node is not in the mesh, or not any more", "", exit=8)
+        denied = judge(verb, member.role, self._mesh.my_role())
+        if denied is not None:
+            raise Refusal(denied.code, denied.text, denied.hint, exit=7)
+        return await self._answers[verb](member, args, stream)
+
+    async def _sync(self, caller: Member, args: dict[str, Any], _: IncomingStream) -> dict[str, Any]:
+        return self._exchange.answer(caller, args)
+
+    async def _push(self, caller: Member, args: dict[str, Any], _: IncomingStream) -> dict[str, Any]:
+        return self._exchange.accept(caller, args)
+
+    async def _state(self, caller: Member, args: dict[str, Any], _: IncomingStream) -> dict[str, Any]:
+        return await self._replicas.state(self._mesh.owned_by(caller.id), dataset_of(args))
+
+    async def _list(self, caller: Member, _args: dict[str, Any], _: IncomingStream) -> dict[str, Any]:
+        return await self._replicas.listing(self._mesh.owned_by(caller.id))
+
+    async def _receive(self, caller: Member, args: dict[str, Any], stream: IncomingStream) -> dict[str, Any]:
+        return await self._replicas.receive(self._mesh.owned_by(caller.id), args, stream)
+
+    async def _abort(self, caller: Member, args: dict[str, Any], _: IncomingStream) -> dict[str, Any]:
+        return await self._replicas.abort(self._mesh.owned_by(caller.id), dataset_of(args))
+
+    async def _send(self, caller: Member, args: dict[str, Any], stream: IncomingStream) -> dict[str, Any]:
+        return await self._replicas.send(self._mesh.owned_by(caller.id), args, stream)

@@ -1,0 +1,136 @@
+"""The one screen: nodes with their paths, datasets with where and as of when they are protected, problems. Pure."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+SCHEMA = "meshkeep.status/1"
+LATE_AFTER = 24 * 3600
+"""Seconds without protection after which a replica is late, unless its rule says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLine:
+    """One node as this one sees it. `seen` in epoch seconds."""
+
+    name: str
+    id: str
+    role: str
+    address: str
+    state: str
+    path: str
+    seen: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something to act on; `try_` is a command that is safe to paste, or empty."""
+
+    code: str
+    text: str
+    try_: str = ""
+
+    def as_json(self) -> dict[str, str]:
+        return {"code": self.code, "text": self.text, "try": self.try_}
+
+
+def dataset_line(
+    name: str, node: str, snapshots: int, newest: int | None, replicas: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """One entry of ``datasets``; replicas are {"node", "as_of", "state"}."""
+    return {
+        "name": name,
+        "node": node,
+        "snapshots": snapshots,
+        "newest": newest,
+        "replicas": [{"node": r["node"], "as_of": r["as_of"], "state": r["state"]} for r in replicas],
+    }
+
+
+def report_body(datasets: Sequence[Mapping[str, Any]]) -> bytes:
+    """What a node tells the others of its datasets: canonical JSON, signed by the mesh."""
+    return json.dumps({"datasets": list(datasets)}, sort_keys=True, separators=(",", ":")).encode()
+
+
+def read_report(body: bytes, node: str) -> list[dict[str, Any]]:
+    """The datasets of another node's report, shown under its current name. What is malformed is left out."""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return []
+    entries = document.get("datasets") if isinstance(document, dict) else None
+    found = []
+    for entry in entries if isinstance(entries, list) else []:
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+            continue
+        raw = entry.get("replicas")
+        replicas = [
+            {"node": str(one["node"]), "as_of": _number(one.get("as_of")), "state": str(one.get("state", ""))}
+            for one in (raw if isinstance(raw, list) else [])
+            if isinstance(one, dict) and isinstance(one.get("node"), str)
+        ]
+        found.append(
+            dataset_line(
+                entry["name"],
+                node,
+                _number(entry.get("snapshots")) or 0,
+                _number(entry.get("newest")),
+                replicas,
+            )
+        )
+    return found
+
+
+def _number(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def late(datasets: Iterable[Mapping[str, Any]], now: int) -> list[Problem]:
+    """A problem for every replica that has not been protected for LATE_AFTER."""
+    problems = []
+    for dataset in datasets:
+        for replica in dataset["replicas"]:
+            as_of = replica["as_of"]
+            if as_of is not None and now - as_of > LATE_AFTER:
+                hours = (now - as_of) // 3600
+                problems.append(
+                    Problem(
+                        "replica_late",
+                        f"{dataset['name']} of {dataset['node']} is {hours} h behind on {replica['node']}",
+                        f"meshkeep replicate run {dataset['name']} {replica['node']} --wait",
+                    )
+                )
+    return problems
+
+
+def screen(
+    *,
+    mesh: str,
+    node: str,
+    version: str,
+    nodes: Sequence[NodeLine],
+    datasets: Sequence[Mapping[str, Any]],
+    problems: Sequence[Problem],
+) -> dict[str, Any]:
+    """The whole of ``meshkeep status --json``."""
+    return {
+        "schema": SCHEMA,
+        "mesh": mesh,
+        "node": node,
+        "version": version,
+        "nodes": [
+            {
+                "name": line.name,
+                "id": line.id,
+                "role": line.role,
+                "address": line.address,
+                "state": line.state,
+                "path": line.path,
+                "seen": line.seen,
+            }
+            for line in nodes
+        ],
+        "datasets": list(datasets),
+        "problems": [problem.as_json() for problem in problems],
+    }

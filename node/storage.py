@@ -1,0 +1,37 @@
+"""Where this node keeps replicas: what a vault's invite fixed, what the settings say, or the pool there is."""
+
+from collections.abc import Callable
+
+from node.local_state import LocalState
+from node.replicas import Terms
+from zfs.door import Zfs
+
+FOLDER = "meshkeep"
+
+
+class Storage:
+    """Answers anew each time: pools come and go. `roots` is what was answered last."""
+
+    def __init__(self, zfs: Zfs, local: LocalState, under: Callable[[], str | None]) -> None:
+        self._zfs = zfs
+        self._local = local
+        self._under = under
+        self.roots: tuple[str, ...] = ()
+
+    async def terms(self) -> Terms | None:
+        """None where there is no pool to store in."""
+        granted = self._local.terms()
+        under = (granted.under if granted else "") or self._under() or await self._pool()
+        if under is None:
+            return None
+        terms = Terms(f"{under}/{FOLDER}", granted.quota if granted else None)
+        self.roots = (terms.root,)
+        return terms
+
+    async def _pool(self) -> str | None:
+        """The pool that has our folder already, else the one with the most room."""
+        pools = [pool for pool in await self._zfs.pools() if not pool.readonly]
+        names = {dataset.name for dataset in await self._zfs.datasets()} if pools else set()
+        begun = [pool for pool in pools if f"{pool.name}/{FOLDER}" in names]
+        chosen = max(begun or pools, key=lambda pool: pool.free, default=None)
+        return chosen.name if chosen else None

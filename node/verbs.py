@@ -1,0 +1,387 @@
+"""The verbs of the local API that are about data: replicate, restore, snapshot, share, mount."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mesh.link_errors import LinkTimeout, PeerRefused, PeerUnreachable
+from node import settings_edit
+from node.api import Request
+from node.errors import Exit, MeshkeepError
+from node.membership import Membership
+from node.replicator import Replicator
+from node.restore import Restorer, Wanted
+from node.settings import Settings
+from node.sharing import Sharing
+from node.transfers import watched
+from replication.conflicts import Conflict
+from replication.conflicts import plaintext as plaintext_conflict
+from replication.history import Rule, SourceHistory
+from replication.steps import Abort, Full, Incremental, Plan, Resume, Step, UpToDate
+from zfs import errors as zfs_errors
+from zfs.door import Zfs
+from zfs.model import Dataset
+from zfs.names import InvalidName, check_dataset, check_snapshot
+
+MANUAL = "manual_%Y-%m-%d_%H:%M:%S"
+
+
+class DataVerbs:
+    """Handlers. `reload` reads the configuration again after a command changed it."""
+
+    def __init__(
+        self,
+        zfs: Zfs,
+        membership: Membership,
+        replicator: Replicator,
+        restorer: Restorer,
+        sharing: Sharing,
+        *,
+        config: Path,
+        settings: Callable[[], Settings],
+        reload: Callable[[], Any],
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._zfs = zfs
+        self._mesh = membership
+        self._replicator = replicator
+        self._restorer = restorer
+        self._sharing = sharing
+        self._conf_d = config / "conf.d"
+        self._settings = settings
+        self._reload = reload
+        self._now = now
+
+    # -- replicate ---------------------------------------------------------------------------------------------
+
+    async def replicate_add(self, request: Request) -> dict[str, Any]:
+        """The rule, and unless told otherwise its first run."""
+        dataset, target = _dataset(request.args), str(request.args.get("node"))
+        peer = self._mesh.peer(target)
+        if peer.id == self._mesh.identity.id:
+            raise MeshkeepError(
+                "a node cannot keep a replica for itself",
+                code="self",
+                exit=Exit.REFUSED,
+                hint="meshkeep status",
+            )
+        if peer.role == "client":
+            raise MeshkeepError(
+                f"{peer.name} is a client and stores nothing", code="role_stores_nothing", exit=Exit.REFUSED
+            )
+        here = await self._here(dataset)
+        if not here.encrypted:
+            rule = Rule(peer.name, "vault" if peer.role == "vault" else "member", raw=False)
+            raise _conflict(plaintext_conflict(SourceHistory(dataset, ()), rule))
+        settings_edit.add_replicate(self._conf_d / "replicate.toml", dataset, peer.name)
+        await self._reload()
+        if request.args.get("wait"):
+            return await self._run(request, dataset, peer.name)
+        return self._rule(dataset, peer.name, "meshkeep.replicate-add/1")
+
+    async def replicate_run(self, request: Request) -> dict[str, Any]:
+        """Bring it up to date now."""
+        dataset, target = _dataset(request.args), str(request.args.get("node"))
+        job = self._replicator.job(dataset, target)
+        if request.args.get("wait"):
+            return await self._run(request, dataset, target)
+        job.wake.set()
+        return self._rule(dataset, target, "meshkeep.replicate-run/1")
+
+    async def _run(self, request: Request, dataset: str, target: str) -> dict[str, Any]:
+        job = self._replicator.job(dataset, target)
+        async with watched(lambda: request.progress(job.progress())):
+            report = await self._replicator.run_or_join(job)
+        return {
+            "schema": "meshkeep.replicate-run/1",
+            "dataset": dataset,
+            "node": target,
+            "state": job.state,
+            "as_of": report.as_of,
+            "bytes": report.bytes,
+            "steps": report.steps,
+            "resumed": report.resumed,
+        }
+
+    def _rule(self, dataset: str, target: str, schema: str) -> dict[str, Any]:
+        return {"schema": schema, **self._replicator.job(dataset, target).as_json()}
+
+    async def replicate_list(self, _: Request) -> dict[str, Any]:
+        return {
+            "schema": "meshkeep.replicate-list/1",
+            "rules": [job.as_json() for job in self._replicator.jobs],
+        }
+
+    async def replicate_remove(self, request: Request) -> dict[str, Any]:
+        """The replica stays where it is; what was kept here for it is released."""
+        dataset, target = _dataset(request.args), str(request.args.get("node"))
+        self._replicator.job(dataset, target)
+        if not settings_edit.remove_replicate(self._conf_d / "replicate.toml", dataset, target):
+            raise MeshkeepError(
+                f"the rule {dataset} to {target} was not made by a command",
+                code="rule_elsewhere",
+                exit=Exit.REFUSED,
+                why=f"it does not stand in {self._conf_d / 'replicate.toml'}",
+                hint="take it out of the file it stands in, then meshkeep config reload",
+            )
+        await self._reload()
+        member = self._mesh.view().by_name(target)
+        if member is not None:
+            await self._replicator.forget(dataset, member.id)
+        return {"schema": "meshkeep.replicate-remove/1", "dataset": dataset, "node": target}
+
+    async def replicate_plan(self, request: Request) -> dict[str, Any]:
+        """What a run would do, and why. Changes nothing."""
+        dataset, target = _dataset(request.args), str(request.args.get("node"))
+        decided = await self._replicator.planned(dataset, target)
+        if isinstance(decided, Conflict):
+            raise _conflict(decided)
+        return {
+            "schema": "meshkeep.replicate-plan/1",
+            "dataset": dataset,
+            "node": target,
+            "steps": [] if isinstance(decided, UpToDate) else [_step(step) for step in decided.steps],
+            "raw": decided.raw if isinstance(decided, Plan) else None,
+            "reasons": list(decided.reasons),
+        }
+
+    # -- restore -----------------------------------------------------------------------------------------------
+
+    async def restore_dataset(self, request: Request) -> dict[str, Any]:
+        """Always waits: the command is the job. Its owner may be named by a node's name or id."""
+        args = request.args
+        owner = args.get("owner")
+        if owner is not None:
+            view = self._mesh.view()
+            member = view.by_name(owner) or view.members.get(owner)
+            owner = member.id if member else owner
+        wanted = Wanted(
+            dataset=_dataset(args),
+            node=str(args.get("from")),
+            to=_dataset(args, "to"),
+            at=_short(args.get("at")),
+            owner=owner,
+        )
+        return {"schema": "meshkeep.restore/1", **await self._restorer.restore(wanted, request.progress)}
+
+    # -- snapshots ---------------------------------------------------------------------------------------------
+
+    async def snapshot_take(self, request: Request) -> dict[str, Any]:
+        if elsewhere := self._elsewhere(request.args):
+            return await self._ask(elsewhere, "snapshot.take", request.args)
+        dataset = _dataset(request.args)
+        short = request.args.get("name") or time.strftime(MANUAL, time.gmtime(self._now()))
+        try:
+            name = check_snapshot(f"{dataset}@{short}")
+        except InvalidName as error:
+            raise MeshkeepError(str(error), code="bad_name", exit=Exit.USAGE) from None
+        await self._here(dataset)
+        try:
+            await self._zfs.snapshot([name])
+        except zfs_errors.AlreadyExists:
+            raise MeshkeepError(
+                f"{name} exists already",
+                code="already_exists",
+                exit=Exit.REFUSED,
+                hint="choose another --name",
+            ) from None
+        self._replicator.wake(dataset=dataset)
+        return {"schema": "meshkeep.snapshot-take/1", "snapshots": [name]}
+
+    async def snapshot_list(self, request: Request) -> dict[str, Any]:
+        if elsewhere := self._elsewhere(request.args):
+            peer = self._mesh.peer(elsewhere)
+            answer = await self._call(elsewhere, "replica.state", {"dataset": _dataset(request.args)})
+            return {
+                "schema": "meshkeep.snapshot-list/1",
+                "node": peer.name,
+                "snapshots": [
+                    {"name": one["name"], "creation": one["creation"], "guid": one["guid"]}
+                    for one in answer["snapshots"]
+                ],
+            }
+        dataset = _dataset(request.args)
+        await self._here(dataset)
+        return {
+            "schema": "meshkeep.snapshot-list/1",
+            "snapshots": [
+                {"name": s.name, "creation": s.creation, "guid": s.guid, "used": s.used, "holds": s.holds}
+                for s in await self._zfs.snapshots(dataset)
+            ],
+        }
+
+    async def snapshot_destroy(self, request: Request) -> dict[str, Any]:
+        """One snapshot of this host. Another node is asked, and refuses."""
+        try:
+            name = check_snapshot(str(request.args.get("snapshot")))
+        except InvalidName as error:
+            raise MeshkeepError(str(error), code="bad_name", exit=Exit.USAGE) from None
+        if elsewhere := self._elsewhere(request.args):
+            return await self._ask(elsewhere, "snapshot.destroy", {"snapshot": name})
+        dataset, _, short = name.partition("@")
+        await self._here(dataset)
+        known = {snapshot.name: snapshot for snapshot in await self._zfs.snapshots(dataset)}
+        if short not in known:
+            raise MeshkeepError(
+                f"there is no snapshot {name}",
+                code="no_snapshot",
+                exit=Exit.NOT_FOUND,
+                hint=f"meshkeep snapshot list {dataset}",
+            )
+        failed = await self._zfs.destroy_snapshots([name])
+        if failed:
+            raise MeshkeepError(
+                f"{name} stays",
+                code="held",
+                exit=Exit.REFUSED,
+                why=str(failed[name]),
+                hint=f"zfs holds {name}",
+            )
+        return {"schema": "meshkeep.snapshot-destroy/1", "snapshot": name}
+
+    def _elsewhere(self, args: Mapping[str, Any]) -> str | None:
+        """The node that is meant, if it is not this one."""
+        node = args.get("node")
+        if not node or (self._mesh.joined and node in (self._mesh.me().name, self._mesh.identity.id)):
+            return None
+        return str(node)
+
+    async def _ask(self, node: str, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask a peer for what only its own console may do. It says no; this passes on why."""
+        passed = {key: value for key, value in args.items() if key != "node"}
+        return await self._call(node, verb, passed)
+
+    async def _call(self, node: str, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
+        peer = self._mesh.peer(node)
+        try:
+            return await self._mesh.link().call(peer.address, verb, dict(args))
+        except PeerRefused as refused:
+            exit = Exit(refused.exit) if refused.exit in list(Exit) else Exit.REFUSED
+            raise MeshkeepError(
+                f"{peer.name} refused: {refused.text}", code=refused.code, exit=exit, hint=refused.hint
+            ) from None
+        except (PeerUnreachable, LinkTimeout) as error:
+            raise MeshkeepError(
+                f"{peer.name} is not reachable",
+                code="peer_unreachable",
+                exit=Exit.NO_PEER,
+                why=str(error),
+                hint="meshkeep status",
+            ) from None
+
+    # -- shares ------------------------------------------------------------------------------------------------
+
+    async def share_add(self, request: Request) -> dict[str, Any]:
+        args = request.args
+        dataset, node = _dataset(args), str(args.get("to"))
+        peer = self._mesh.peer(node)
+        if peer.role == "vault":
+            raise MeshkeepError(
+                f"{peer.name} is a vault and mounts nothing", code="vault_refuses", exit=Exit.REFUSED
+            )
+        here = await self._here(dataset)
+        if not here.mounted:
+            raise MeshkeepError(
+                f"{dataset} is not mounted, so there is nothing to share",
+                code="not_mounted",
+                exit=Exit.REFUSED,
+                hint=f"zfs mount {dataset}",
+            )
+        settings_edit.add_share(
+            self._conf_d / "share.toml",
+            dataset,
+            peer.name,
+            access="rw" if args.get("rw") else "ro",
+            squash=args.get("squash") or "all",
+        )
+        await self._reload()
+        return {
+            "schema": "meshkeep.share-add/1",
+            "dataset": dataset,
+            "to": peer.name,
+            "path": here.mountpoint,
+            "access": "rw" if args.get("rw") else "ro",
+        }
+
+    async def share_list(self, _: Request) -> dict[str, Any]:
+        return {
+            "schema": "meshkeep.share-list/1",
+            "shares": [
+                {"dataset": share.dataset, "to": node, "rw": share.access == "rw", "squash": share.squash}
+                for share in self._settings().shares
+                for node in share.to
+            ],
+        }
+
+    async def share_remove(self, request: Request) -> dict[str, Any]:
+        """What is withdrawn is gone when this returns."""
+        dataset, only = _dataset(request.args), request.args.get("to")
+        nodes = [
+            n for s in self._settings().shares if s.dataset == dataset for n in s.to if only in (None, n)
+        ]
+        changed = [settings_edit.remove_share(self._conf_d / "share.toml", dataset, node) for node in nodes]
+        if not any(changed):
+            raise MeshkeepError(
+                f"{dataset} is not shared{f' with {only}' if only else ''} by a command",
+                code="not_shared",
+                exit=Exit.NOT_FOUND,
+                hint="meshkeep share list",
+            )
+        await self._reload()
+        return {"schema": "meshkeep.share-remove/1", "dataset": dataset, "to": nodes}
+
+    async def mount(self, request: Request) -> dict[str, Any]:
+        args = request.args
+        done = await self._sharing.mount(
+            str(args.get("node")), args.get("dataset"), args.get("path"), str(args.get("dir"))
+        )
+        return {"schema": "meshkeep.mount/1", **done}
+
+    async def umount(self, request: Request) -> dict[str, Any]:
+        return {"schema": "meshkeep.umount/1", **await self._sharing.umount(str(request.args.get("dir")))}
+
+    async def _here(self, dataset: str) -> Dataset:
+        try:
+            return await self._zfs.dataset(dataset)
+        except zfs_errors.NotFound:
+            raise MeshkeepError(
+                f"there is no dataset {dataset} here", code="no_dataset", exit=Exit.NOT_FOUND, hint="zfs list"
+            ) from None
+
+
+def _dataset(args: Mapping[str, Any], key: str = "dataset") -> str:
+    try:
+        return check_dataset(str(args.get(key) or ""))
+    except InvalidName as error:
+        raise MeshkeepError(str(error), code="bad_name", exit=Exit.USAGE) from None
+
+
+def _short(value: object) -> str | None:
+    """A snapshot's name, with or without the dataset before the @."""
+    return str(value).rpartition("@")[2] if value else None
+
+
+def _conflict(conflict: Conflict) -> MeshkeepError:
+    return MeshkeepError(
+        conflict.text,
+        code=conflict.kind,
+        exit=Exit.REFUSED,
+        why="; ".join(conflict.evidence),
+        hint=conflict.hint,
+    )
+
+
+def _step(step: Step) -> dict[str, Any]:
+    match step:
+        case Abort():
+            return {"kind": "abort", "text": f"drop what was partly received: {step.reason}"}
+        case Full():
+            return {"kind": "full", "to": step.to.name, "text": f"send all of @{step.to.name}"}
+        case Incremental():
+            base = step.base.name
+            text = f"send what changed from {base} to @{step.to.name}"
+            return {"kind": "incremental", "from": base, "to": step.to.name, "text": text}
+        case Resume():
+            text = f"go on with @{step.to.name} where it was interrupted"
+            return {"kind": "resume", "to": step.to.name, "text": text}
