@@ -74,7 +74,7 @@ class TestUnits:
         ):
             assert wanted in options
         assert "noresvport" not in options
-        assert unit["Unit"]["After"] == "meshkeep.service"
+        assert unit["Unit"]["After"] == "meshkeep-agent.service"
 
     def test_the_automount_lets_go_when_idle_and_comes_back_after_a_reboot(self) -> None:
         unit = sections(automount_unit(HOME))

@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.errors import Exit, MeshkeepError
@@ -134,6 +134,7 @@ NODES = st.sampled_from(["n1", "n2", "n3"])
 DATASETS = st.sampled_from(["tank/a", "tank/b c"])
 
 
+@settings(deadline=None)  # Every change is synced to a disk of unknown speed.
 @given(st.lists(st.tuples(st.booleans(), DATASETS, NODES, st.booleans()), max_size=12))
 def test_any_changes_leave_what_was_asked_for(
     tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[bool, str, str, bool]]
