@@ -49,6 +49,7 @@ class Admissions:
         self._expelled = expelled
         self._now = now
         self._server: asyncio.Server | None = None
+        self._open_for: list[DoorPeer] = []
         self._arrivals: dict[str, asyncio.Event] = {}
         self._turn = asyncio.Lock()
 
@@ -181,7 +182,7 @@ class Admissions:
                 hint=f"choose another name, or meshkeep invite --succeeds {name}",
             )
 
-    async def list(self, _: Request) -> dict[str, Any]:
+    async def listing(self, _: Request) -> dict[str, Any]:
         """``invite.list``"""
         self._mesh.me()
         now = int(self._now())
@@ -215,8 +216,9 @@ class Admissions:
         arrived = self._arrivals.setdefault(invite.id, asyncio.Event())
         keys = derive_door(invite.secret, x25519_public(self._mesh.door_key))
         timeout = float(request.args.get("timeout") or DIAL_TIMEOUT)
-        verdict = judge(invite, invite.used_by or "", int(self._now()))
-        if not isinstance(verdict, Accept):
+        verdict = judge(invite, "", int(self._now()))
+        used_by = self._mesh.view().members.get(invite.used_by or "")
+        if isinstance(verdict, Refuse) and (verdict.code != "used" or (used_by and used_by.record)):
             raise MeshkeepError(
                 verdict.text, code=f"invite_{verdict.code}", exit=Exit.REFUSED, hint=verdict.hint
             )
@@ -234,8 +236,7 @@ class Admissions:
                 why=f"no answer within {timeout:.0f} s",
                 hint="on the new node: meshkeep join --wait --invite-file FILE",
             ) from None
-        used_by = self._find(invite.id).used_by or ""
-        member = self._mesh.view().members[used_by]
+        member = self._mesh.view().members[self._find(invite.id).used_by or ""]
         self._mesh.hint(
             member.id, Endpoint(endpoint.host, member.record.port if member.record else WIREGUARD)
         )
@@ -251,15 +252,13 @@ class Admissions:
 
     # -- the door ----------------------------------------------------------------------------------------------
 
-    async def open(self) -> None:
-        """Have the door open for every invite that has not expired. For admins; called at start and later."""
+    async def keep(self) -> None:
+        """Have the door open while an invite lives, for exactly those that do; closed otherwise."""
         async with self._turn:
-            await self._open_door()
-
-    async def tend(self) -> None:
-        """One look at the door's tunnels."""
-        if self._server is not None:
-            await self._door.tend()
+            if self._server is None or self._guests() != self._open_for:
+                await self._open_door()
+            elif self._open_for:
+                await self._door.tend()
 
     async def close(self) -> None:
         if self._server is not None:
@@ -267,14 +266,19 @@ class Admissions:
             self._server = None
             await self._door.close()
 
-    async def _open_door(self) -> None:
+    def _guests(self) -> list[DoorPeer]:
         public, now = x25519_public(self._mesh.door_key), int(self._now())
-        guests = []
-        for invite in self._mesh.store.invites():
-            if now < invite.expires:
-                keys = derive_door(invite.secret, public)
-                guests.append(DoorPeer(keys.public, keys.psk, keys.guest_address))
-        await self._door.open(self._mesh.door_key, door_address(public), guests)
+        living = [invite for invite in self._mesh.store.invites() if now < invite.expires]
+        keys = [derive_door(invite.secret, public) for invite in living]
+        return [DoorPeer(one.public, one.psk, one.guest_address) for one in keys]
+
+    async def _open_door(self) -> None:
+        guests = self._open_for = self._guests()
+        if not guests:
+            await self.close()
+            return
+        address = door_address(x25519_public(self._mesh.door_key))
+        await self._door.open(self._mesh.door_key, address, guests)
         if self._server is None:
             self._server = await self._door.listen(self._converse)
 

@@ -207,7 +207,7 @@ class Agent:
         api.register("init", self.admissions.init, access="root")
         api.register("join", self.joining.join, access="root")
         api.register("invite.create", self.admissions.create, access="root")
-        api.register("invite.list", self.admissions.list, access="root")
+        api.register("invite.list", self.admissions.listing, access="root")
         api.register("invite.revoke", self.admissions.revoke, access="root")
         api.register("invite.dial", self.admissions.dial, access="root")
         api.register("evict", self.admissions.evict, access="root")
@@ -319,7 +319,7 @@ class Agent:
             peers = [m for m in self.mesh.view().active() if m.record and m.id != me.id]
             self._gossip.set_members({m.id: Peer(quiet=m.role == "vault") for m in peers})
         if me.role == "admin":
-            await self.admissions.open()
+            await self.admissions.keep()
 
     def _begin_services(self, me: Member) -> None:
         """Gossip and the link server, once the mesh address exists."""
@@ -361,6 +361,8 @@ class Agent:
         log.info("%s is %s: %s", name, event.kind, event.reason)
         if event.kind == "alive":
             self.replicator.wake(target=name)
+        elif event.kind == "down" and self._group is not None:
+            self._group.create_task(self.replicator.end_stalled(name))
 
     def _states(self) -> Mapping[str, str]:
         if self._gossip is None:

@@ -36,6 +36,7 @@ DOOR_INTERFACE = "mkdoor0"
 OURS = (INTERFACE, DOOR_INTERFACE)
 MTU = 1420
 SESSION_S = 180.0
+FIREWALL_S = 60.0
 # Roles that never need a tunnel between them: neither may ask anything of the other.
 _STRANGERS = (frozenset({"vault"}), frozenset({"vault", "client"}), frozenset({"client"}))
 
@@ -85,6 +86,8 @@ class Membership:
         self._device: Device | None = None
         self._boot = secrets.token_bytes(8)
         self._exports: tuple[Export, ...] = ()
+        self._guarded: FirewallRules | None = None
+        self._guarded_at = 0.0
         self._up = False
         self._turn = asyncio.Lock()
 
@@ -223,13 +226,20 @@ class Membership:
             peers = [
                 m for m in view.active() if m.record and m.id != me.id and not _strangers(m.role, me.role)
             ]
-            await self._firewall.apply(self._rules(peers))
+            await self._guard(self._rules(peers))
             if not self._up:
                 await self._bring_up(me)
             await self._apply_peers(peers)
             names = {m.name: self.address_of(m.id) for m in view.active()}
             hosts.update({f"{name}.{self._domain()}": address for name, address in names.items()})
             await self._publish()
+
+    async def _guard(self, rules: FirewallRules) -> None:
+        """The table follows every change at once; that nobody flushed it is looked at now and then."""
+        now = self._steady()
+        if rules != self._guarded or now - self._guarded_at > FIREWALL_S:
+            await self._firewall.apply(rules)
+            self._guarded, self._guarded_at = rules, now
 
     async def _bring_up(self, me: Member) -> None:
         prefix = mesh_prefix(self.view().mesh_id)

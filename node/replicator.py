@@ -32,7 +32,8 @@ log = logging.getLogger(__name__)
 POLL = 30.0
 FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 300.0
-SETTLE = 30.0
+SETTLE = 10.0
+STALLED = 5.0
 # What a target answers when the plan was made from a listing that is no longer true.
 STALE = frozenset({"partial_state", "diverged", "already_here", "no_base", "no_partial", "would_overwrite"})
 
@@ -126,6 +127,19 @@ class Replicator:
         for job in self._jobs.values():
             if dataset in (None, job.dataset) and target in (None, job.target):
                 job.wake.set()
+
+    async def end_stalled(self, target: str) -> None:
+        """*target* is down: end what still runs to it, unless bytes go on moving. TCP would wait for minutes."""
+        before = {
+            id(job): job.bytes_done for job in self._jobs.values() if job.target == target and job.transfer
+        }
+        await asyncio.sleep(STALLED)
+        for job in list(self._jobs.values()):
+            if job.transfer is not None and before.get(id(job)) == job.bytes_done:
+                log.info(
+                    "%s -> %s: no byte has moved and the peer is down: interrupting", job.dataset, target
+                )
+                await job.transfer.cancel()
 
     def needed(self, dataset: str) -> Mapping[int, str]:
         """The snapshots (by guid) that a replica's next stream begins from, and whose replica."""
@@ -362,6 +376,8 @@ async def _peer_knows_better(
     finish: Callable[..., Awaitable[dict[str, Any]]], error: transfer_errors.TransferFailed
 ) -> Exception:
     """The sender only sees a closed connection; why it was closed is what the receiver says last."""
+    if isinstance(error, transfer_errors.Cancelled):
+        return error
     try:
         await finish(timeout=SETTLE)
     except PeerRefused as refused:
