@@ -12,6 +12,7 @@ import base64
 import binascii
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, get_args
 
 from mesh.swim.transitions import Claim
@@ -111,6 +112,7 @@ def _pack(layout: struct.Struct, *values: int | bytes) -> bytes:
         raise WireError(str(error)) from error
 
 
+@lru_cache(maxsize=4096)
 def _id_bytes(text: str) -> bytes:
     try:
         raw = base64.b32decode(text.upper()) if text == text.lower() else b""
@@ -121,5 +123,6 @@ def _id_bytes(text: str) -> bytes:
     return raw
 
 
+@lru_cache(maxsize=4096)
 def _id_text(raw: bytes) -> str:
     return base64.b32encode(raw).decode("ascii").lower()

@@ -1,4 +1,4 @@
-"""A seeded virtual network and clock that runs many membership cores: loss, delay, cuts, kills, late ticks."""
+"""A seeded virtual network and clock under many membership cores: loss, delay, cuts, kills, stalls."""
 
 import base64
 import hashlib
