@@ -215,13 +215,14 @@ async def the_firewall_stops_what_comes_around_the_mesh(a: Side, b: Side) -> Non
     await a.peer(b, "v4")
     await b.peer(a, None)
     assert a.ping(b)
+    around = f"{address(2)}/128 via 2001:db8::2 dev wire0"
+    run(f"ip -n {A} -6 route add {around}")
+    assert a.ping(b), "without the table the wire carries mesh addresses too"
     peers = frozenset({address(1)})
     nft(b.name, FirewallRules(PREFIX, IF, "mkdoor0", peers=peers))
-    assert a.ping(b)
-    run(f"ip -n {A} -6 route replace {address(2)}/128 via 2001:db8::2 dev wire0")
     assert not a.ping(b, wait=1), "the wire carries no mesh address"
-    run(f"ip -n {A} -6 route del {address(2)}/128 via 2001:db8::2 dev wire0")
-    assert a.ping(b)
+    run(f"ip -n {A} -6 route del {around}")
+    assert a.ping(b), "the tunnel does"
     nft(b.name, FirewallRules(PREFIX, IF, "mkdoor0", peers=peers, vaults=peers))
     assert not a.ping(b, wait=1), "a vault opens no connection"
     assert b.ping(a), "but answers"
