@@ -6,7 +6,7 @@ from pathlib import Path
 
 def write_atomic(path: Path, text: str, mode: int = 0o644) -> None:
     """Replace *path* by *text*, durably, making its directory if needed. Raises OSError, old file kept."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_directories(path.parent)
     draft = path.with_name(f".{path.name}.new")
     try:
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
@@ -29,6 +29,14 @@ def remove(path: Path) -> bool:
         return False
     _sync_directory(path.parent)
     return True
+
+
+def _make_directories(directory: Path) -> None:
+    """Readable by all, whatever the umask: these are shared directories below /etc."""
+    missing = [one for one in (directory, *directory.parents) if not one.exists()]
+    for one in reversed(missing):
+        one.mkdir(exist_ok=True)
+        one.chmod(0o755)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -205,7 +205,8 @@ def _make_directory(where: str) -> bool:
     """True if it had to be made. Raises MeshkeepError if what is there cannot be mounted on."""
     path = Path(where)
     try:
-        path.mkdir(mode=0o755)
+        path.mkdir()
+        path.chmod(0o755)  # mkdir's own mode is cut by the agent's umask
         return True
     except FileNotFoundError:
         raise MeshkeepError(

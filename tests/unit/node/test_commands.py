@@ -58,6 +58,15 @@ class TestFiles:
         assert path.stat().st_mode & 0o777 == 0o600
         assert os.listdir(path.parent) == ["file"]
 
+    def test_directories_are_made_readable_whatever_the_umask(self, tmp_path: Path) -> None:
+        before = os.umask(0o077)
+        try:
+            write_atomic(tmp_path / "a" / "b" / "file", "")
+        finally:
+            os.umask(before)
+        modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("a", "a/b", "a/b/file")]
+        assert modes == [0o755, 0o755, 0o644]
+
     def test_a_failure_keeps_the_old_file_and_leaves_no_draft(self, tmp_path: Path) -> None:
         path = tmp_path / "file"
         write_atomic(path, "old")

@@ -2,13 +2,14 @@
 
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from node.errors import Exit
 from node.settings import ConfigError, MeshSettings, Settings, config_files, load, parse
 from node.settings_lines import key_lines
-from node.settings_model import PolicySection
+from node.settings_model import Document, PolicySection, Section
 from policy.rules import Assignment, Policy
 
 EXAMPLE = Path(__file__).parents[3] / "deploy" / "meshkeep.toml"
@@ -64,7 +65,7 @@ def mistakes(*texts: str) -> list[str]:
 
 class TestMeaning:
     def test_nothing_at_all_is_the_defaults(self) -> None:
-        assert load([]) == Settings(MeshSettings(51820, (), "mesh"), 60)
+        assert load([]) == Settings(mesh=MeshSettings(51820, (), "mesh"), tick=60)
 
     def test_every_section_arrives(self) -> None:
         found = parse([("a", GOOD)])
@@ -91,6 +92,9 @@ class TestMeaning:
     def test_a_share_is_read_only_and_squashed_unless_it_says_otherwise(self) -> None:
         (share,) = parse([("a", '[[share]]\ndataset = "tank/a"\nto = "desk"')]).shares
         assert (share.access, share.squash, share.map_to) == ("ro", "all", None)
+
+    def test_where_copies_of_others_are_kept(self) -> None:
+        assert parse([("a", '[storage]\nunder = "tank/copies"')]).storage_under == "tank/copies"
 
     def test_an_absent_number_of_a_policy_is_sanoids(self) -> None:
         assert parse([("a", "[policy.p]")]).policies["p"] == Policy(name="p")
@@ -128,10 +132,19 @@ class TestMeaning:
         lines = EXAMPLE.read_text().splitlines()
         shown = "\n".join(line[1:] for line in lines if line.startswith("#") and not line.startswith("# "))
         found = parse([("example", shown)])
-        assert found.policies
-        assert found.assignments
-        assert found.replicate
-        assert found.shares
+        assert found.shares[0].map_to == "alice"
+        tree = tomllib.loads(shown)
+        for name, info in Document.model_fields.items():
+            section = tree[name]
+            models = [info.annotation, *get_args(info.annotation)]
+            keys = {
+                field.alias or key
+                for model in models
+                if isinstance(model, type) and issubclass(model, Section)
+                for key, field in model.model_fields.items()
+            }
+            tables = section if isinstance(section, list) else [section, *section.values()]
+            assert keys <= {key for table in tables if isinstance(table, dict) for key in table}, name
 
 
 class TestFiles:
