@@ -2,10 +2,11 @@
 
 import contextlib
 import os
+import select
 import threading
 from collections.abc import Callable
 
-from replication.errors import TransferFailed, WorkerHangs, ZfsFailed, of_zfs
+from replication.errors import Cancelled, TransferFailed, WorkerHangs, ZfsFailed, of_zfs
 from zfs.errors import ZfsError
 
 PATIENCE_SECONDS = 60.0
@@ -18,6 +19,7 @@ class BlockingCall:
         self._call = call
         self._fd = fd
         self._error: BaseException | None = None
+        self._ended = os.eventfd(0, os.EFD_CLOEXEC)
         # A daemon: one that hangs in a suspended pool must not keep the worker from saying so.
         self._thread = threading.Thread(target=self._run, name="zfs", daemon=True)
         self._thread.start()
@@ -30,15 +32,22 @@ class BlockingCall:
         finally:
             with contextlib.suppress(OSError):
                 os.close(self._fd)
+            os.eventfd_write(self._ended, 1)
 
-    def finish(self, patience: float = PATIENCE_SECONDS) -> TransferFailed | None:
-        """Wait for its end; what went wrong, or None. Raises what was not ZFS's or the pipe's doing.
+    def finish(self, patience: float | None = None, cancel_fd: int | None = None) -> TransferFailed | None:
+        """Wait for its end, once; what went wrong, or None. Raises what was not ZFS's or the pipe's doing.
 
-        Call it when the other end of the pipe is closed: then only a pool that hangs can keep it.
+        Call it with the other end of the pipe closed. Without *patience* (seconds) it waits as long as it takes,
+        for the end of a receive waits for the pool to write; with it the answer may be WorkerHangs. Data on
+        *cancel_fd* ends the waiting too.
         """
-        self._thread.join(patience)
-        if self._thread.is_alive():
-            return WorkerHangs(f"ZFS has not come back {patience:.0f} s after the stream ended")
+        ready = self._wait(patience, cancel_fd)
+        if self._ended not in ready:
+            if cancel_fd in ready:
+                return Cancelled("stopped while ZFS was finishing")
+            return WorkerHangs(f"ZFS has not come back {patience:.0f} s after its stream was gone")
+        self._thread.join()
+        os.close(self._ended)
         if isinstance(self._error, ZfsError):
             return of_zfs(self._error)
         if isinstance(self._error, OSError):
@@ -46,3 +55,10 @@ class BlockingCall:
         if self._error is not None:
             raise self._error
         return None
+
+    def _wait(self, patience: float | None, cancel_fd: int | None) -> set[int]:
+        poller = select.poll()
+        poller.register(self._ended, select.POLLIN)
+        if cancel_fd is not None:
+            poller.register(cancel_fd, select.POLLIN)
+        return {fd for fd, _ in poller.poll(None if patience is None else patience * 1000)}

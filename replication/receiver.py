@@ -5,7 +5,7 @@ import select
 import socket
 
 from replication.announced import Judged, judge, payload_size
-from replication.blocking import BlockingCall
+from replication.blocking import PATIENCE_SECONDS, BlockingCall
 from replication.errors import Cancelled, Interrupted, TransferFailed
 from replication.jobs import ReceiveJob, ReceiveOutcome
 from replication.silence import keepalive
@@ -63,7 +63,7 @@ def _feed(
         lost = error
     finally:
         os.close(writer)
-    failed = call.finish()
+    failed = call.finish(PATIENCE_SECONDS) if lost else call.finish(cancel_fd=mover.cancel_fd)
     # With the socket lost, ZFS sees a stream that was cut short and says no more than that.
     return lost if lost and isinstance(failed, Interrupted) else failed
 

@@ -4,7 +4,7 @@ import os
 import socket
 from functools import partial
 
-from replication.blocking import BlockingCall
+from replication.blocking import PATIENCE_SECONDS, BlockingCall
 from replication.errors import PeerGone, TransferFailed, WorkerHangs
 from replication.jobs import SendJob, SendOutcome
 from replication.silence import check_answering, keepalive
@@ -37,7 +37,7 @@ def send_stream(
         lost = error
     finally:
         os.close(reader)
-    failed = call.finish()
+    failed = call.finish(PATIENCE_SECONDS)
     # With the socket lost, what ZFS says is only that nobody reads its pipe any more; unless it hangs.
     cause = failed if isinstance(failed, WorkerHangs) else lost or failed
     return SendOutcome(mover.moved, cause.code, cause.text) if cause else SendOutcome(mover.moved)
