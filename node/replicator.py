@@ -153,8 +153,8 @@ class Replicator:
         """What would be done now, by the rule if there is one. Changes nothing. Raises MeshkeepError."""
         job = self._jobs.get((dataset, target)) or Job(dataset, target)
         peer = self._directory.peer(target)
-        source, there, _ = await self._look(job, peer)
-        return plan(source, there, await self._rule(job, peer, source, there))
+        source, there = await self._look(job, peer)
+        return plan(source, there, self._rule(job, peer, source))
 
     # -- following ---------------------------------------------------------------------------------------------
 
@@ -195,53 +195,52 @@ class Replicator:
             return report
 
     async def _bring_up_to_date(self, job: Job) -> Report:
+        """Look, decide, act, and look again, until the target shows that there is nothing left to do."""
         peer = self._directory.peer(job.target)
-        steps_done = resumed = 0
-        sent = 0
+        tally = _Tally()
         while True:
-            source, there, raw_state = await self._look(job, peer)
-            decided = plan(source, there, await self._rule(job, peer, source, there))
-            if isinstance(decided, Conflict):
-                job.conflict = decided
-                raise MeshkeepError(
-                    decided.text,
-                    code=decided.kind,
-                    exit=Exit.REFUSED,
-                    why="; ".join(decided.evidence),
-                    hint=decided.hint,
-                )
-            job.conflict = None
-            base = decided.base
-            job.common = base.guid if base is not None else None
-            await self._guard(source, peer.id, common=job.common, to=None)
-            dataset = await self._zfs.dataset(job.dataset)
-            job.see(
-                protection.as_of(
-                    source.oldest_first(), dataset.written, raw_state["snapshots"], now=int(self._now())
-                ),
-                protection.behind(source.oldest_first(), raw_state["snapshots"]),
-            )
+            source, there = await self._look(job, peer)
+            decided = await self._decide(job, peer, source, there)
             if isinstance(decided, UpToDate):
-                return Report(job.as_of, sent, steps_done, resumed)
-            for number, step in enumerate(decided.steps, start=1):
-                if isinstance(step, Abort):
-                    log.info("%s -> %s: %s", job.dataset, job.target, step.reason)
-                    await self._directory.link().call(peer.address, "replica.abort", {"dataset": job.dataset})
-                    break
-                job.stepping(number, len(decided.steps), step.to.name)
-                await self._guard(
-                    source,
-                    peer.id,
-                    common=step.base.guid if not isinstance(step, Full) and step.base else None,
-                    to=step.to.guid,
-                )
-                resumed += isinstance(step, Resume)
-                job.resumed += isinstance(step, Resume)
-                sent += await self._send(job, peer, step, raw=decided.raw, already=there.resume)
-                steps_done += 1
-                job.common = step.to.guid
-                source = await self._history(job.dataset)
-                await self._guard(source, peer.id, common=step.to.guid, to=None)
+                return Report(job.as_of, tally.sent, tally.steps, tally.resumed)
+            await self._carry_out(job, peer, decided, there, tally)
+
+    async def _decide(
+        self, job: Job, peer: Peer, source: SourceHistory, there: TargetState
+    ) -> Plan | UpToDate:
+        """The plan, with the source's holds and bookmarks set to what the target has. Raises for a conflict."""
+        decided = plan(source, there, self._rule(job, peer, source))
+        job.conflict = decided if isinstance(decided, Conflict) else None
+        if isinstance(decided, Conflict):
+            raise MeshkeepError(
+                decided.text,
+                code=decided.kind,
+                exit=Exit.REFUSED,
+                why="; ".join(decided.evidence),
+                hint=decided.hint,
+            )
+        job.common = decided.base.guid if decided.base is not None else None
+        await self._guard(source, peer.id, common=job.common, to=None)
+        return decided
+
+    async def _carry_out(
+        self, job: Job, peer: Peer, decided: Plan, there: TargetState, tally: "_Tally"
+    ) -> None:
+        for number, step in enumerate(decided.steps, start=1):
+            if isinstance(step, Abort):
+                tally.abort(step)
+                log.info("%s -> %s: %s", job.dataset, job.target, step.reason)
+                await self._directory.link().call(peer.address, "replica.abort", {"dataset": job.dataset})
+                return
+            job.stepping(number, len(decided.steps), step.to.name)
+            base = None if isinstance(step, Full) else step.base
+            source = await self._history(job.dataset)
+            await self._guard(source, peer.id, common=base.guid if base else None, to=step.to.guid)
+            job.resumed += isinstance(step, Resume)
+            tally.resumed += isinstance(step, Resume)
+            tally.sent += await self._send(job, peer, step, raw=decided.raw, already=there.resume)
+            tally.steps += 1
+            job.common = step.to.guid
 
     async def _send(
         self, job: Job, peer: Peer, step: Stream, *, raw: bool, already: ResumeState | None
@@ -298,9 +297,11 @@ class Replicator:
         encrypted = (await self._zfs.dataset(dataset)).encrypted
         return SourceHistory(dataset, tuple(snapshots), tuple(bookmarks), encrypted)
 
-    async def _look(self, job: Job, peer: Peer) -> tuple[SourceHistory, TargetState, dict[str, Any]]:
+    async def _look(self, job: Job, peer: Peer) -> tuple[SourceHistory, TargetState]:
+        """Both sides as they are; what that means for the protection is noted in the job."""
         try:
             source = await self._history(job.dataset)
+            written = (await self._zfs.dataset(job.dataset)).written
         except zfs_errors.NotFound:
             raise MeshkeepError(
                 f"there is no dataset {job.dataset} here",
@@ -309,10 +310,18 @@ class Replicator:
                 hint="zfs list",
             ) from None
         answer = await self._directory.link().call(peer.address, "replica.state", {"dataset": job.dataset})
-        return source, target_state(answer), answer
+        job.began_raw = bool(answer["encrypted"]) if answer["snapshots"] else None
+        snapshots = source.oldest_first()
+        job.see(
+            protection.as_of(snapshots, written, answer["snapshots"], now=int(self._now())),
+            protection.behind(snapshots, answer["snapshots"]),
+        )
+        return source, target_state(answer)
 
-    async def _rule(self, job: Job, peer: Peer, source: SourceHistory, there: TargetState) -> Rule:
-        if peer.role not in ("admin", "member", "vault"):
+    def _rule(self, job: Job, peer: Peer, source: SourceHistory) -> Rule:
+        """Raises MeshkeepError for a target that stores nothing."""
+        role = next((one for one in ("admin", "member", "vault") if one == peer.role), None)
+        if role is None:
             raise MeshkeepError(
                 f"{peer.name} is a {peer.role} and stores nothing",
                 code="role_stores_nothing",
@@ -321,8 +330,8 @@ class Replicator:
             )
         return Rule(
             target=peer.name,
-            target_role=peer.role,  # type: ignore[arg-type]  # narrowed to Role above
-            raw=job.began_raw if there.snapshots and job.began_raw is not None else source.encrypted,
+            target_role=role,
+            raw=source.encrypted if job.began_raw is None else job.began_raw,
             allow_plaintext=job.allow_plaintext,
         )
 
@@ -357,6 +366,24 @@ class Replicator:
         ]
         if marks:
             await self._zfs.destroy_bookmarks(marks)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What one run has done so far."""
+
+    sent: int = 0
+    steps: int = 0
+    resumed: int = 0
+    aborted: int = 0
+
+    def abort(self, step: Abort) -> None:
+        """Once is a plan; a partial stream that will not go away is trouble. Raises PlanStale."""
+        self.aborted += 1
+        if self.aborted > 2:
+            raise transfer_errors.PlanStale(
+                f"the target does not drop what it partly received: {step.reason}"
+            )
 
 
 def target_state(answer: Mapping[str, Any]) -> TargetState:

@@ -1,0 +1,123 @@
+"""Runs in a guest: one replication on one machine, by the real planner, door, workers and splice.
+
+``driver.py OPTIONS`` with OPTIONS as JSON; prints one JSON object. Does without the lab's package.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Awaitable
+from typing import Any
+
+from replication.conflicts import Conflict
+from replication.errors import TransferFailed
+from replication.history import Rule, SourceHistory, TargetSnapshot, TargetState
+from replication.jobs import ReceiveJob, SendJob, as_json
+from replication.plan import plan
+from replication.steps import Full, Plan, Resume, Stream, UpToDate
+from replication.transfer import Transfer, WorkerCommand, start_receive, start_send
+from zfs.errors import NotFound
+from zfs.libzfs import LibZfs
+
+WORKER = WorkerCommand((sys.executable, "-m", "node.worker"), dict(os.environ))
+
+
+async def source_of(zfs: LibZfs, dataset: str) -> SourceHistory:
+    facts = await zfs.dataset(dataset)
+    snapshots, bookmarks = await zfs.snapshots(dataset), await zfs.bookmarks(dataset)
+    return SourceHistory(dataset, tuple(snapshots), tuple(bookmarks), facts.encrypted)
+
+
+async def target_of(zfs: LibZfs, dataset: str) -> TargetState | None:
+    try:
+        snapshots = await zfs.snapshots(dataset)
+    except NotFound:
+        return None
+    received = tuple(TargetSnapshot(one.name, one.guid, one.createtxg, one.creation) for one in snapshots)
+    return TargetState(True, received, await zfs.resume_state(dataset))
+
+
+async def outcome_of(transfer: Transfer[Any]) -> dict[str, Any]:
+    try:
+        return as_json(await transfer.outcome())
+    except TransferFailed as error:
+        return {"bytes": transfer.bytes, "code": error.code, "text": error.text}
+
+
+async def in_time(work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    async with asyncio.timeout(240):
+        return await work
+
+
+def joined() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        near = socket.create_connection(server.getsockname())
+        return near, server.accept()[0]
+
+
+async def move(step: Stream, raw: bool, options: dict[str, Any]) -> dict[str, Any]:
+    """One step; `kill` ("send" or "receive") dies when `kill_at` bytes have come through."""
+    base = None if isinstance(step, Full) else step.base
+    resume = step if isinstance(step, Resume) else None
+    limit = options.get("limit")
+    send = SendJob(
+        step.to.full_name,
+        base.full_name if base else None,
+        raw,
+        resume.object if resume else None,
+        resume.offset if resume else None,
+        limit,
+    )
+    receive = ReceiveJob(
+        f"{options['target']}@{step.target_name}",
+        raw,
+        step.to.guid,
+        base.guid if base else None,
+        resume is not None,
+        options.get("pinned"),
+    )
+    victims: dict[str, int] = {}
+
+    def watch(count: int) -> None:
+        if count >= options.get("kill_at", 1 << 62) and (pid := victims.pop(options["kill"], None)):
+            os.kill(pid, signal.SIGKILL)
+
+    near, far = joined()
+    with near, far:
+        receiver = await start_receive(WORKER, receive, far.fileno(), watch, options.get("user"))
+        sender = await start_send(WORKER, send, near.fileno())
+        victims.update(send=sender.pid, receive=receiver.pid)
+    began = time.monotonic()
+    async with asyncio.TaskGroup() as group:
+        sent = group.create_task(in_time(outcome_of(sender)))
+        got = group.create_task(in_time(outcome_of(receiver)))
+    seconds = time.monotonic() - began
+    return {"step": type(step).__name__, "seconds": seconds, "sent": sent.result(), "got": got.result()}
+
+
+async def main(options: dict[str, Any]) -> dict[str, Any]:
+    zfs = LibZfs()
+    source, there = await source_of(zfs, options["source"]), await target_of(zfs, options["target"])
+    decided = plan(source, there, Rule("here", "vault", raw=True))
+    if isinstance(decided, Conflict):
+        return {"conflict": decided.kind, "evidence": decided.evidence}
+    if isinstance(decided, UpToDate):
+        return {"steps": [], "reasons": decided.reasons}
+    done: list[dict[str, Any]] = []
+    for step in decided.steps:
+        if not isinstance(step, Stream):
+            await zfs.abort_receive(options["target"])
+            done.append({"step": "Abort"})
+            continue
+        done.append(await move(step, decided.raw, options))
+        if done[-1]["got"].get("code"):
+            break
+    return {"steps": done, "reasons": decided.reasons, "raw": isinstance(decided, Plan) and decided.raw}
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(main(json.loads(sys.argv[1])))))
