@@ -16,6 +16,7 @@ from ipaddress import IPv6Address
 
 from mesh.channel import bind_device, listener
 from mesh.endpoints import Endpoint
+from mesh.frames import FrameError
 from mesh.ports import DOOR, JOIN
 from mesh.wireguard.device import WireGuard
 from mesh.wireguard.peers import Memory, PeerWish, Refusal, plan
@@ -26,7 +27,7 @@ MTU = 1280
 
 MAX_CONNECTIONS = 32
 TEND_S = 2.0
-_ATTEMPT_S = 5.0
+_ATTEMPT_S = 8.0  # TCP repeats its first packet after 1, 3 and 7 s
 _PAUSES_S = (0.5, 1.0, 2.0, 3.0)
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter, str], Awaitable[None]]
@@ -133,6 +134,7 @@ class IssuerDoor:
         self._address = ""
         self._guests: dict[bytes, DoorPeer] = {}
         self._dialled: dict[bytes, tuple[Endpoint, ...]] = {}
+        self._served: set[asyncio.StreamWriter] = set()
 
     async def open(self, private_key: bytes, address: str, guests: Iterable[DoorPeer]) -> None:
         """Open the door at *address* for exactly these guests; open again to change them. An established
@@ -171,28 +173,32 @@ class IssuerDoor:
         """Serve guests on the door's address, bound to its interface; the caller closes the server.
 
         A connection from an address of no open invite, or beyond MAX_CONNECTIONS, is closed unheard. Each is
-        closed when *handler* ends; what it raises is logged and goes no further. Raises OSError.
+        closed when *handler* ends. A guest that goes away is no fault; what else the handler raises is
+        logged and goes no further. Raises OSError.
         """
         sock = listener(self._address, port, self._tunnel.interface)
-        served: set[asyncio.StreamWriter] = set()
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             guest = str(IPv6Address(writer.get_extra_info("peername")[0]))
-            if len(served) < MAX_CONNECTIONS and self._expects(guest):
-                served.add(writer)
+            if len(self._served) < MAX_CONNECTIONS and self._expects(guest):
+                self._served.add(writer)
                 try:
                     await handler(reader, writer, guest)
+                except (FrameError, OSError) as error:
+                    log.info("a guest went away: %s", error)
                 except Exception:
                     log.warning("the conversation with a guest failed", exc_info=True)
                 finally:
-                    served.discard(writer)
+                    self._served.discard(writer)
             await _close(writer)
 
         return await asyncio.start_server(serve, sock=sock)
 
     async def close(self) -> None:
-        """Take the door's interface away."""
+        """Take the door's interface away; conversations under way break off."""
         self._guests, self._dialled = {}, {}
+        for writer in self._served:
+            writer.transport.abort()
         await self._tunnel.close()
 
     def _expects(self, address: str) -> bool:

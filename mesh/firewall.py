@@ -168,6 +168,6 @@ async def run_nft(arguments: tuple[str, ...], text: str) -> tuple[int, str]:
         _, said = await asyncio.wait_for(process.communicate(text.encode()), _TIMEOUT_S)
     except TimeoutError as error:
         process.kill()
-        await process.wait()
+        await process.communicate()  # and not wait(), which would leave its pipes open
         raise FirewallError(f"nft did not end within {_TIMEOUT_S:.0f} s") from error
     return process.returncode or 0, said.decode(errors="replace")

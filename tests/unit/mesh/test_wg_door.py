@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -152,10 +153,15 @@ async def echo(reader, writer, guest):
     await write_frame(writer, {"you": guest, "said": await read_frame(reader)})
 
 
+@asynccontextmanager
 async def listening(time, handler, port, *guests):
     door = IssuerDoor(Loopback(), interface="lo", clocks=time.clocks())
     await door.open(secret(0), "::1", guests)
-    return await door.listen(handler, port=port)
+    async with await door.listen(handler, port=port):
+        yield door
+    await door.close()
+    while len(asyncio.all_tasks()) > 1:
+        await asyncio.sleep(0)
 
 
 async def guest_inside(time, *endpoints):
@@ -166,7 +172,7 @@ async def guest_inside(time, *endpoints):
 
 @needs_root
 async def test_a_guest_is_served_under_the_address_of_its_invite(time, port):
-    async with await listening(time, echo, port, HERE):
+    async with listening(time, echo, port, HERE):
         reader, writer = await (await guest_inside(time)).connect(None, port=port)
         await write_frame(writer, {"n": 1})
         assert await read_frame(reader) == {"you": "::1", "said": {"n": 1}}
@@ -176,7 +182,7 @@ async def test_a_guest_is_served_under_the_address_of_its_invite(time, port):
 
 @needs_root
 async def test_an_address_without_an_invite_is_closed_unheard(time, port):
-    async with await listening(time, echo, port, ANNA):
+    async with listening(time, echo, port, ANNA):
         reader, writer = await (await guest_inside(time)).connect(None, port=port)
         with pytest.raises(ConnectionClosed):
             await read_frame(reader)
@@ -190,7 +196,7 @@ async def test_a_handler_that_fails_ends_its_own_conversation_only(time, port, c
             raise ZeroDivisionError
         await echo(reader, writer, guest)
 
-    async with await listening(time, fail_at_first, port, HERE):
+    async with listening(time, fail_at_first, port, HERE):
         guest = await guest_inside(time)
         reader, writer = await guest.connect(None, port=port)
         with pytest.raises(ConnectionClosed):
@@ -206,7 +212,7 @@ async def test_a_handler_that_fails_ends_its_own_conversation_only(time, port, c
 @needs_root
 async def test_too_many_conversations_at_once_are_closed_unheard(time, port, monkeypatch):
     monkeypatch.setattr("mesh.door.MAX_CONNECTIONS", 1)
-    async with await listening(time, echo, port, HERE):
+    async with listening(time, echo, port, HERE):
         guest = await guest_inside(time)
         first, held = await guest.connect(None, port=port)
         second, refused = await guest.connect(None, port=port)
@@ -233,7 +239,23 @@ async def test_a_guest_without_a_deadline_tries_until_the_issuer_is_there_and_te
     connecting = asyncio.ensure_future(guest.connect(None, port=port))
     while len(time.pauses) < 10:
         await asyncio.sleep(0)
-    async with await listening(time, echo, port, HERE):
+    async with listening(time, echo, port, HERE):
         _, writer = await connecting
         writer.close()
     assert {change.endpoint for change in guest._tunnel._wireguard.changes} == {VM, HOME}
+
+
+@needs_root
+async def test_closing_the_door_breaks_off_what_is_under_way(time, port):
+    async with listening(time, echo, port, HERE) as door:
+        reader, writer = await (await guest_inside(time)).connect(None, port=port)
+        await write_frame(writer, {})
+        await read_frame(reader)
+        reader, second = await (await guest_inside(time)).connect(None, port=port)
+        while not door._served:
+            await asyncio.sleep(0)
+        await door.close()
+        with pytest.raises(ConnectionClosed):
+            await read_frame(reader)
+        writer.close()
+        second.close()
