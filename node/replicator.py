@@ -435,6 +435,8 @@ def _explain(job: Job, error: Exception) -> tuple[str, MeshkeepError]:
                 why=str(error),
                 hint=f"raise the quota or add disks on {job.target}; replication goes on by itself",
             )
+        case PeerRefused(exit=Exit.FAILED):
+            return "retrying", MeshkeepError(f"{what}: {error.text}", code=error.code, hint=error.hint)
         case PeerRefused():
             return "blocked", MeshkeepError(
                 f"{what}: {error.text}", code=error.code, exit=Exit.REFUSED, hint=error.hint
