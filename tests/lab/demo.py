@@ -20,7 +20,6 @@ from .story import (
     PASSPHRASE,
     admit,
     alive,
-    answer_of,
     encrypted_dataset,
     eventually,
     fill,
@@ -279,7 +278,8 @@ class Demo:
     @staticmethod
     def _mount_as_stranger(stranger: Guest, address: str) -> Result:
         return stranger.run(
-            f"mkdir -p /mnt/x && timeout 20 mount -t nfs4 -o retry=0,soft,timeo=30,retrans=1 {address}:/tank/home /mnt/x",
+            "mkdir -p /mnt/x && "
+            f"timeout 20 mount -t nfs4 -o retry=0,soft,timeo=30,retrans=1 {address}:/tank/home /mnt/x",
             check=False,
         )
 

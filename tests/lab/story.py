@@ -1,4 +1,4 @@
-"""What demo and story tests say of hosts: run meshkeep there and read its JSON, wait for a state, fingerprint a tree."""
+"""What the demo and the story tests do with hosts: run meshkeep there, wait for a state, fingerprint a tree."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def status(host: Guest) -> dict[str, Any]:
 
 
 def eventually(what: str, ask: Callable[[], T | None], timeout: float = 120, every: float = 0.5) -> T:
-    """Ask until there is an answer that is true. Raises TimeoutError that says what did not come, and the last answer."""
+    """Ask until there is an answer that is true. Raises TimeoutError that says what did not come."""
     deadline = time.monotonic() + timeout
     pause = threading.Event()
     while True:
