@@ -23,9 +23,9 @@ check: venv
 	$(BIN)/mypy
 	$(BIN)/pytest -m 'not lab and not soak'
 
-## The long versions of the seeded tests.
+## The long versions of the seeded tests, and 2,000 new examples for every property.
 soak: venv
-	$(BIN)/pytest -m soak
+	MESHKEEP_SOAK=1 $(BIN)/pytest -m 'soak or hypothesis' --durations=10
 
 venv: $(VENV)/.done
 

@@ -151,7 +151,7 @@ class TestForgery:
                 with pytest.raises(BadObject):
                     open_signed(bytes(data), MESH)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=max(200, settings.default.max_examples), deadline=None)
     @given(st.integers(1, 5), st.binary(max_size=300))
     def test_a_validly_signed_body_that_fits_no_layout_is_refused_cleanly(self, type, rest):
         try:

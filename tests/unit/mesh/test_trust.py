@@ -502,7 +502,7 @@ def stories(draw):
 
 
 class TestProperties:
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=max(300, settings.default.max_examples), deadline=None)
     @given(stories(), st.randoms(use_true_random=False))
     def test_the_order_of_arrival_does_not_matter(self, story, rng):
         order = list(story.data.values())
@@ -511,7 +511,7 @@ class TestProperties:
             rng.shuffle(order)
             assert story.view(order + order[:3]) == expected
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=max(300, settings.default.max_examples), deadline=None)
     @given(stories())
     def test_heirs_form_lines_that_end(self, story):
         view = story.view()
@@ -522,14 +522,14 @@ class TestProperties:
                 seen.add(node)
                 node = view.members[node].succeeded_by if node in view.members else None
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=max(300, settings.default.max_examples), deadline=None)
     @given(stories(), st.sampled_from(NODES))
     def test_whom_the_recovery_key_evicts_is_out_for_good(self, story, node):
         story.evict(node, "genesis")
         member = story.view().members.get(key(node).id)
         assert member is None or member.state == "evicted"
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=max(300, settings.default.max_examples), deadline=None)
     @given(stories())
     def test_nobody_is_in_without_an_admin_who_was(self, story):
         view = story.view()
@@ -539,7 +539,7 @@ class TestProperties:
             if member.admitted_by is not None:
                 assert view.members[member.admitted_by].role == "admin"
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=max(200, settings.default.max_examples), deadline=None)
     @given(stories(), st.sampled_from(NODES), st.sampled_from(NODES))
     def test_may_evict_says_what_a_tombstone_would_do(self, story, admin, target):
         if admin == target:
