@@ -7,12 +7,12 @@ from typing import Any
 from mesh.link_errors import Refusal
 from zfs.names import InvalidName, check_dataset, check_snapshot
 
-_MAX_GUID = (1 << 64) - 1
+_MAX_64 = (1 << 64) - 1
 
 
 def _guid(args: Mapping[str, Any], key: str) -> int:
     value = args.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _MAX_GUID:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _MAX_64:
         raise Refusal("bad_request", f"{key!r} is not a snapshot's guid", "")
     return value
 
@@ -25,6 +25,8 @@ def _text(args: Mapping[str, Any], key: str) -> str:
     value = args.get(key)
     if not isinstance(value, str) or not value:
         raise Refusal("bad_request", f"{key!r} is missing", "")
+    if not value.isascii():  # no name is; and JSON can say halves of a character that cannot be encoded
+        raise Refusal("bad_name", f"{key!r} has letters that no name has", "")
     return value
 
 
@@ -100,7 +102,7 @@ class SendBack:
         if resume is not None and not (
             isinstance(resume, list)
             and len(resume) == 2
-            and all(isinstance(n, int) and n >= 0 for n in resume)
+            and all(type(n) is int and 0 <= n <= _MAX_64 for n in resume)
         ):
             raise Refusal("bad_request", "'resume' is not [object, offset]", "")
         return cls(
