@@ -28,7 +28,7 @@ from node import status
 from node.admission import Admissions
 from node.api import Api, Request
 from node.commands import Commands
-from node.errors import MeshkeepError
+from node.errors import Exit, MeshkeepError
 from node.exchange import Exchange
 from node.joining import Joining
 from node.local_state import LocalState
@@ -51,6 +51,7 @@ from node.verbs import DataVerbs
 from node.version import version
 from zfs.errors import ZfsError
 from zfs.libzfs import LibZfs
+from zfs.names import InvalidName
 
 log = logging.getLogger("meshkeep")
 
@@ -452,6 +453,8 @@ class Agent:
 
 def translate(error: Exception) -> MeshkeepError | None:
     """Errors of other packages in a person's words; None for what is a bug."""
+    if isinstance(error, InvalidName):
+        return MeshkeepError(str(error), code="bad_name", exit=Exit.USAGE)
     if isinstance(error, ZfsError):
         return MeshkeepError(str(error), code="zfs_failed")
     if isinstance(error, LinkError):
