@@ -24,6 +24,7 @@ from .template import Template, template
 NUMBERS = itertools.count()
 FAILURES = ROOT / "build" / "lab-failures"
 Named = str | Guest
+LIVE: list[Lab] = []
 
 
 class Lab:
@@ -51,6 +52,7 @@ class Lab:
         if any(spec.meshkeep and spec.user_data is None for spec in self._specs):
             self._deb = self._deb or find_deb()
         self.directory.mkdir(parents=True)
+        LIVE.append(self)
         self._guard = Guard(PREFIX + self._name, self.directory)
         try:
             self._internet = Internet(PREFIX + self._name)
@@ -109,7 +111,7 @@ class Lab:
 
     def keep_logs(self) -> None:
         """Consoles and journals of all hosts, for a person to read after a failure."""
-        kept = FAILURES / time.strftime("%Y%m%dT%H%M%S")
+        kept = FAILURES / f"{time.strftime('%Y%m%dT%H%M%S')}-{self._name}"
         for guest in self:
             target = kept / guest.name
             target.mkdir(parents=True, exist_ok=True)
@@ -123,11 +125,12 @@ class Lab:
         say(f"logs of the failed lab: {kept}")
 
     def close(self) -> None:
+        LIVE.remove(self)
         for guest in self:
             guest.kill()
         self._guard.release()
         if self._server is not None:
-            self._server.wait()
+            self._server.communicate()
         for handle in self._held:
             handle.close()
 

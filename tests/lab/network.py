@@ -30,7 +30,7 @@ table ip lab {
     }
 }
 """
-# "easy" keeps the source port where it can: what one peer sees of a flow holds for the next. "hard" never does.
+# "easy" keeps the source port where it can: what one peer sees holds for the next. "hard" never does.
 # Neither lets anything in that nobody inside asked for, nor answers it.
 ROUTER_RULES = """
 table ip lab {{

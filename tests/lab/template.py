@@ -27,7 +27,8 @@ DATA_SIZE = "4G"
 KEPT = 4
 VERSION = 1
 PACKAGE = "/root/meshkeep.deb"
-# An agent saved while running would wake up on every host as the same process with the same random numbers.
+# An agent saved while running would wake up on every host as the same process, and what it had
+# already made for itself would be the same on all.
 INSTALL = f"""
 set -e
 export DEBIAN_FRONTEND=noninteractive
@@ -35,6 +36,7 @@ apt-get update -q
 apt-get install -y -q {PACKAGE}
 systemctl list-units --plain --no-legend --state=active 'meshkeep*' | cut -d' ' -f1 > /root/meshkeep.units
 xargs -r systemctl stop < /root/meshkeep.units
+[ ! -d /var/lib/meshkeep ] || find /var/lib/meshkeep -mindepth 1 -delete
 """
 
 
