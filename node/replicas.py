@@ -7,24 +7,25 @@ given the roots it owns, its own first, then those of the nodes it succeeded.
 
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 from mesh.link_errors import Refusal
 from mesh.link_server import IncomingStream
 from node.key_archive import KeyArchive
 from node.offers import Offer, SendBack
 from node.transfers import Workers
-from replication.errors import Interrupted, TransferFailed
+from replication.errors import Interrupted, TransferFailed, of_zfs
 from replication.guard import FLOOR_HOLD
 from replication.jobs import ReceiveOutcome
 from replication.transfer import Transfer
 from zfs import errors
 from zfs.door import Zfs
 from zfs.model import Dataset, ResumeState, Snapshot
-from zfs.names import InvalidName, check_dataset, parent_of
+from zfs.names import InvalidName, check_dataset, check_snapshot, parent_of
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ ROOT_PROPERTIES = {
     "snapdir": "hidden",
 }
 PLACEHOLDER = {"canmount": "off", "mountpoint": "none"}
+P = ParamSpec("P")
+Answers = Callable[P, Coroutine[Any, Any, dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,23 @@ class Replica:
     owner: str
     source: str
     dataset: str
+
+
+def _said(method: Answers[P]) -> Answers[P]:
+    """What ZFS or a transfer failed with is told to the peer by its code, as a failure: it may ask again."""
+
+    @wraps(method)
+    async def told(*args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+        try:
+            return await method(*args, **kwargs)
+        except errors.ZfsError as error:
+            log.warning("cannot do what a peer asked: %s", error)
+            raise Refusal(of_zfs(error).code, str(error), exit=1) from error
+        except TransferFailed as error:
+            log.warning("cannot do what a peer asked: %s", error)
+            raise Refusal(error.code, error.text, exit=1) from error
+
+    return told
 
 
 class Replicas:
@@ -86,6 +106,7 @@ class Replicas:
 
     # -- asking ------------------------------------------------------------------------------------------------
 
+    @_said
     async def state(self, owners: Sequence[str], source: str) -> dict[str, Any]:
         """What is stored of *source*, and what a partly received stream would go on with."""
         replica = await self._locate(owners, source)
@@ -105,6 +126,7 @@ class Replicas:
             "resume": resume_as_json(resume),
         }
 
+    @_said
     async def listing(self, owners: Sequence[str]) -> dict[str, Any]:
         """Every replica below the roots of *owners*."""
         found = []
@@ -144,12 +166,14 @@ class Replicas:
 
     # -- storing -----------------------------------------------------------------------------------------------
 
+    @_said
     async def receive(
         self, owners: Sequence[str], args: Mapping[str, Any], stream: IncomingStream
     ) -> dict[str, Any]:
         """Store one snapshot more. The answer is given only when the snapshot is found here by its guid."""
         offer = Offer.parse(args)
         replica = await self._locate(owners, offer.dataset)
+        _well_formed(check_snapshot, f"{replica.dataset}@{offer.name}")
         await self._end_earlier(replica.dataset)
         dataset = await self._judge(replica, offer)
         await self._make_room_for(replica)
@@ -240,6 +264,7 @@ class Replicas:
         log.info("stored %s for %s", here.full_name, replica.owner)
         return {"guid": here.guid, "received": received, "bytes": outcome.bytes if outcome else 0}
 
+    @_said
     async def abort(self, owners: Sequence[str], source: str) -> dict[str, Any]:
         """Drop the partly received stream of *source*; snapshots stay as they are."""
         replica = await self._locate(owners, source)
@@ -258,6 +283,7 @@ class Replicas:
 
     # -- sending back ------------------------------------------------------------------------------------------
 
+    @_said
     async def send(
         self, owners: Sequence[str], args: Mapping[str, Any], stream: IncomingStream
     ) -> dict[str, Any]:
@@ -265,7 +291,7 @@ class Replicas:
         wanted = SendBack.parse(args)
         if wanted.owner not in owners:
             raise Refusal("not_yours", "only its owner, or the node that succeeds it, reads a replica", "")
-        dataset = f"{await self._root()}/{wanted.owner}/{wanted.dataset}"
+        dataset = _well_formed(check_dataset, f"{await self._root()}/{wanted.owner}/{wanted.dataset}")
         try:
             held = await self._zfs.dataset(dataset)
             by_guid = {snapshot.guid: snapshot for snapshot in await self._zfs.snapshots(dataset)}
@@ -275,6 +301,8 @@ class Replicas:
         base = by_guid.get(wanted.from_guid) if wanted.from_guid is not None else None
         if to is None or (wanted.from_guid is not None and base is None):
             raise Refusal("no_snapshot", f"the snapshot asked for is not stored of {wanted.dataset}", "")
+        if base is not None and base.createtxg >= to.createtxg:
+            raise Refusal("no_snapshot", f"@{base.name} is not older than @{to.name}", "")
         size = 0
         if wanted.resume is None:
             size = await self._zfs.send_size(
@@ -306,13 +334,11 @@ class Replicas:
     async def _locate(self, owners: Sequence[str], source: str) -> Replica:
         """Where *source* is kept: with the first of *owners* that has it, else with the caller itself."""
         root = await self._root()
-        try:
-            places = [
-                Replica(owner, source, check_dataset(f"{root}/{owner}/{check_dataset(source)}"))
-                for owner in owners
-            ]
-        except InvalidName as error:
-            raise Refusal("bad_name", str(error), "") from error
+        _well_formed(check_dataset, source)
+        places = [
+            Replica(owner, source, _well_formed(check_dataset, f"{root}/{owner}/{source}"))
+            for owner in owners
+        ]
         for place in places:
             with contextlib.suppress(errors.NotFound):
                 await self._zfs.dataset(place.dataset)
@@ -377,6 +403,13 @@ def resume_as_json(resume: ResumeState | None) -> dict[str, Any] | None:
         "bytes": resume.bytes,
         "raw": resume.raw,
     }
+
+
+def _well_formed(check: Callable[[str], str], name: str) -> str:
+    try:
+        return check(name)
+    except InvalidName as error:
+        raise Refusal("bad_name", str(error), "") from error
 
 
 def _ancestors(dataset: str) -> list[str]:
