@@ -1,5 +1,7 @@
 """Whole meshes on the virtual network. Seeds are fixed; `soak` runs more of them, for longer."""
 
+from itertools import product
+
 import pytest
 
 from tests.simulation.network import World
@@ -15,8 +17,7 @@ def met(world: World) -> World:
     return world
 
 
-@pytest.mark.parametrize("nodes", [2, 3, 5, 16, 40])
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("nodes", "seed"), [*product([2, 3, 5, 16], SEEDS), (40, 1)])
 def test_everybody_is_soon_alive_to_everybody(nodes: int, seed: int) -> None:
     world = met(World(nodes, seed))
     world.run(60)
@@ -40,9 +41,9 @@ def test_two_vaults_do_not_know_each_other_so_a_mesh_of_them_is_silent() -> None
     assert world.datagrams == 0
 
 
-@pytest.mark.parametrize(("nodes", "bound"), [(2, 16), (3, 18), (8, 32), (40, 40)])
-@pytest.mark.parametrize("seed", SEEDS)
-def test_one_that_is_killed_is_down_for_all_within_the_bound(nodes: int, bound: float, seed: int) -> None:
+@pytest.mark.parametrize(("nodes", "seed"), [*product([2, 3, 8], SEEDS), (40, 1)])
+def test_one_that_is_killed_is_down_for_all_within_the_bound(nodes: int, seed: int) -> None:
+    bound = {2: 16, 3: 18, 8: 32, 40: 40}[nodes]
     world = met(World(nodes, seed))
     world.run(20)
     victim = world.ids[0]
