@@ -59,16 +59,12 @@ class Restorer:
             if isinstance(decided, UpToDate):
                 return await self._report(wanted, replica, job)
             if isinstance(decided, Conflict):
-                raise MeshkeepError(
-                    f"{wanted.to} exists and is not the beginning of this restore; nothing is overwritten",
-                    code="destination_exists",
-                    exit=Exit.REFUSED,
-                    why="; ".join(decided.evidence),
-                    hint=f"choose another name: --to {wanted.to}-restored",
-                )
+                raise _occupied(wanted, "; ".join(decided.evidence))
             try:
                 for number, step in enumerate(decided.steps, start=1):
                     if isinstance(step, Abort):
+                        if step.to_guid not in replica["guids"]:
+                            raise _occupied(wanted, "it has a partly received stream of something else")
                         await self._zfs.abort_receive(wanted.to)
                         break
                     job.stepping(number, len(decided.steps), step.to.name)
@@ -123,6 +119,7 @@ class Restorer:
                 hint="a replica is read by its owner, or by the host that succeeds it: meshkeep invite --succeeds NODE",
             )
         replica = max(found, key=lambda one: max(int(s["creation"]) for s in one["snapshots"]))
+        replica = {**replica, "guids": {int(one["guid"]) for one in replica["snapshots"]}}
         if wanted.at is not None:
             names = [one["name"] for one in replica["snapshots"]]
             if wanted.at not in names:
@@ -133,7 +130,7 @@ class Restorer:
                     why="it has " + ", ".join(names[-5:]),
                 )
             replica = {**replica, "snapshots": replica["snapshots"][: names.index(wanted.at) + 1]}
-        return dict(replica)
+        return replica
 
     async def _both(self, wanted: Wanted, replica: Mapping[str, Any]) -> tuple[SourceHistory, TargetState]:
         there = SourceHistory(wanted.dataset, _snapshots(replica), (), bool(replica["encrypted"]))
@@ -225,10 +222,21 @@ def _rule(wanted: Wanted, peer: Peer, replica: Mapping[str, Any]) -> Rule:
     return Rule(target=wanted.to, target_role="member", raw=bool(replica["encrypted"]), allow_plaintext=True)
 
 
+def _occupied(wanted: Wanted, why: str) -> MeshkeepError:
+    return MeshkeepError(
+        f"{wanted.to} exists and is not the beginning of this restore; nothing is overwritten",
+        code="destination_exists",
+        exit=Exit.REFUSED,
+        why=why,
+        hint=f"choose another name: --to {wanted.to}-restored",
+    )
+
+
 def _failed(wanted: Wanted, error: Exception) -> MeshkeepError:
     unreachable = isinstance(error, PeerUnreachable | LinkTimeout)
     code = getattr(error, "code", "peer_unreachable" if unreachable else "failed")
-    exit = Exit.NO_PEER if unreachable else Exit.REFUSED if isinstance(error, PeerRefused) else Exit.FAILED
+    refused = isinstance(error, PeerRefused) and error.exit != Exit.FAILED
+    exit = Exit.NO_PEER if unreachable else Exit.REFUSED if refused else Exit.FAILED
     return MeshkeepError(
         f"cannot restore {wanted.dataset} from {wanted.node}",
         code=str(code),
