@@ -73,16 +73,14 @@ async def refusal(pair: Pair, args: dict[str, Any], verb: str = "receive") -> st
     """The code of the refusal; the fake is as it was."""
     before = dump(pair.cloud)
     stream: Any = NoStream()
+    asking = {
+        "receive": lambda: pair.replicas.receive(pair.owners, args, stream),
+        "send": lambda: pair.replicas.send(pair.owners, args, stream),
+        "state": lambda: pair.replicas.state(pair.owners, args["dataset"]),
+        "abort": lambda: pair.replicas.abort(pair.owners, args["dataset"]),
+    }
     with pytest.raises(Refusal) as caught:
-        match verb:
-            case "receive":
-                await pair.replicas.receive(pair.owners, args, stream)
-            case "send":
-                await pair.replicas.send(pair.owners, args, stream)
-            case "state":
-                await pair.replicas.state(pair.owners, args["dataset"])
-            case "abort":
-                await pair.replicas.abort(pair.owners, args["dataset"])
+        await asking[verb]()
     assert dump(pair.cloud) == before
     assert caught.value.text
     return caught.value.code
