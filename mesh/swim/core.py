@@ -141,6 +141,8 @@ class Swim:
         if self.quiet:  # it never probes, so being heard is all it can go by
             self._listen(member, now)
             self._apply(member, "answered", now, "heard from it", "direct")
+            if member.state == "left" and message.kind == "ping":  # who left pings no more: it came back
+                self._apply(member, ("alive", "newer"), now, "heard from it again", "direct")
         else:
             self._apply(member, "heard", now, "heard from it", "direct")
             if member.state == "down":

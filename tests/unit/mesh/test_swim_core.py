@@ -395,6 +395,11 @@ class TestVault:
         about = {update.about for to, m in node.says() for update in m.updates if to == VAULT}
         assert about == {VAULT}
 
+    def test_sees_one_that_left_come_back_though_it_counts_from_zero(self) -> None:
+        node = Node(A, quiet=True).hears(A, "gossip", left(A))
+        assert node.state(A) == "left"
+        assert node.hears(A, "ping").state(A) == "alive"
+
     def test_takes_who_is_silent_for_a_minute_for_down_until_it_is_heard_again(self) -> None:
         node = Node(A, B, quiet=True).hears(A).lives(until=50).hears(A, "ping")
         node.lives(until=105)
