@@ -216,7 +216,7 @@ class Admissions:
         arrived = self._arrivals.setdefault(invite.id, asyncio.Event())
         keys = derive_door(invite.secret, x25519_public(self._mesh.door_key))
         timeout = float(request.args.get("timeout") or DIAL_TIMEOUT)
-        verdict = judge(invite, "", int(self._now()))
+        verdict = judge(invite, self._mesh.identity.id, int(self._now()))
         used_by = self._mesh.view().members.get(invite.used_by or "")
         if isinstance(verdict, Refuse) and (verdict.code != "used" or (used_by and used_by.record)):
             raise MeshkeepError(
