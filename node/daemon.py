@@ -329,7 +329,7 @@ class Agent:
         address = self.mesh.address_of(me.id)
         self._server = LinkServer(address, handler=self.peer_api, device=INTERFACE)
         self._gossip = Gossip(
-            Swim(me.id, random.Random(), quiet=me.role == "vault"),
+            Swim(me.id, random.Random(), quiet=me.role == "vault", incarnation=int(time.time())),
             address,
             device=INTERFACE,
             node_at=self._node_at,
