@@ -64,8 +64,8 @@ class Admissions:
                 exit=Exit.REFUSED,
                 hint="meshkeep status",
             )
-        mesh_name = _name(request.args.get("mesh"), "the mesh")
-        name = _name(request.args.get("name") or host_name(), "this node")
+        mesh_name = checked_name(request.args.get("mesh"), "the mesh")
+        name = checked_name(request.args.get("name") or host_name(), "this node")
         words = new_recovery_words()
         genesis = genesis_from_words(words)
         mesh, now = mesh_id(genesis.public), int(self._now())
@@ -132,7 +132,7 @@ class Admissions:
                     hint="leave out --name",
                 )
         elif name is not None:
-            self._free(_name(name, "the new node"))
+            self._free(checked_name(name, "the new node"))
         now = int(self._now())
         terms = None
         if role == "vault":
@@ -410,7 +410,8 @@ def host_name() -> str:
     return name[:32].strip("-")
 
 
-def _name(text: object, whose: str) -> str:
+def checked_name(text: object, whose: str) -> str:
+    """Returns *text* if a node or mesh can be called that. Raises MeshkeepError."""
     if not isinstance(text, str) or not valid_name(text):
         raise MeshkeepError(
             f"{text!r} cannot be the name of {whose}",

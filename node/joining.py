@@ -14,7 +14,7 @@ from mesh.identity import x25519_public
 from mesh.invite import BadInvite, Token
 from mesh.join import Finished, Joiner, Keep, Output, Refused, Send, Welcomed
 from mesh.objects import Record, sign
-from node.admission import host_name
+from node.admission import checked_name, host_name
 from node.api import Request
 from node.errors import Exit, MeshkeepError
 from node.membership import Membership
@@ -60,6 +60,8 @@ class Joining:
         if self._turn.locked():
             raise MeshkeepError("another join is under way on this host", code="joining", exit=Exit.REFUSED)
         token = self._parse(str(request.args.get("invite") or ""))
+        if (wanted := request.args.get("name")) is not None:
+            checked_name(wanted, "this node")
         waiting = bool(request.args.get("wait"))
         if not waiting and not token.endpoints:
             raise MeshkeepError(
@@ -82,13 +84,7 @@ class Joining:
         try:
             return Token.parse(text).check(int(self._now()))
         except BadInvite as error:
-            raise MeshkeepError(
-                str(error),
-                code=f"invite_{error.why}",
-                exit=Exit.REFUSED if error.why == "expired" else Exit.USAGE,
-                why="nothing was changed",
-                hint="ask for a new invite: meshkeep invite",
-            ) from None
+            raise _no_good(error) from None
 
     @staticmethod
     async def _enter(door: GuestDoor, token: Token, endpoints: tuple[Endpoint, ...]) -> None:
@@ -115,6 +111,8 @@ class Joining:
             try:
                 async with asyncio.timeout(ATTEMPT_TIMEOUT):
                     return await self._converse(reader, writer, token, request)
+            except BadInvite as error:  # it expired while this node waited to be dialled
+                raise _no_good(error) from None
             except (FrameError, OSError, TimeoutError) as error:
                 log.info("the join was interrupted (%s); trying again", error)
             finally:
@@ -181,3 +179,13 @@ class Joining:
             "address": self._mesh.address_of(me.id),
             "role": me.role,
         }
+
+
+def _no_good(error: BadInvite) -> MeshkeepError:
+    return MeshkeepError(
+        str(error),
+        code=f"invite_{error.why}",
+        exit=Exit.REFUSED if error.why == "expired" else Exit.USAGE,
+        why="nothing was changed",
+        hint="ask for a new invite: meshkeep invite",
+    )
