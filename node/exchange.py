@@ -98,8 +98,8 @@ class Exchange:
         while True:
             mine = list(self._for(peer))
             answer = await link.call(address, "mesh.sync", {"digest": digest(mine).as_json()}, TIMEOUT_S)
-            self._mesh.add(SignedItem.from_json(raw).data for raw in answer["items"])
-            if not answer["more"]:
+            new = self._mesh.add(SignedItem.from_json(raw).data for raw in answer["items"])
+            if not answer["more"] or not new:  # what is not taken here would be sent again for ever
                 break
         to_send, _ = missing(digest(mine), Digest.from_json(answer["digest"]))
         for batch in batches(pick(mine, to_send)):
