@@ -175,6 +175,15 @@ class TestEviction:
             story.evict(target, issuer)
         assert active(story.view()) == active(usual().view())
 
+    def test_nor_one_whose_admission_as_admin_is_void(self):
+        story = usual()
+        story.admit("nas", "laptop", "admin")
+        story.evict("laptop", "home")
+        story.evict("tv", "nas")
+        view = story.view()
+        assert view.by_name("nas").role == "member"
+        assert state(view, "tv") == "active"
+
     def test_evicting_an_admin_voids_what_it_issued(self):
         story = usual()
         story.evict("nas", "office")
