@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
+from node.storage import node_roots
 from policy.rules import Assignment, resolve
 from policy.tick import Inventory, Notice, Tick, plan_tick
 from zfs import errors
@@ -73,14 +74,18 @@ class Snapshotter:
             self.notices = self.chosen = ()
             return Tick()
         datasets = [dataset.name for dataset in await self._zfs.datasets()]
-        resolution = resolve(self._assignments, datasets, self._replica_roots())
+        # By name too: where replicas lie now is known only after the first look, and they may have moved.
+        roots = {*self._replica_roots(), *node_roots(datasets)}
+        resolution = resolve(self._assignments, datasets, roots)
         self.chosen = tuple(resolution.chosen)
         snapshots: list[Snapshot] = []
         needed: dict[int, str] = {}
-        for dataset in resolution.chosen:
+        for dataset in self.chosen:
             try:
                 snapshots += await self._zfs.snapshots(dataset)
-            except errors.NotFound:
+            except errors.ZfsError as error:  # one that cannot be listed must not keep the others from theirs
+                log.warning("no snapshot of %s this time: %s", dataset, error)
+                del resolution.chosen[dataset]
                 continue
             needed |= self._needed(dataset)
         inventory = Inventory(tuple(snapshots), tuple(await self._zfs.pools()))

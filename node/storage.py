@@ -1,7 +1,8 @@
 """Where this node keeps replicas: what a vault's invite fixed, what the settings say, or the pool there is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from mesh.identity import valid_node_id
 from node.local_state import LocalState
 from node.replicas import Terms
 from zfs.door import Zfs
@@ -35,3 +36,13 @@ class Storage:
         begun = [pool for pool in pools if f"{pool.name}/{FOLDER}" in names]
         chosen = max(begun or pools, key=lambda pool: pool.free, default=None)
         return chosen.name if chosen else None
+
+
+def node_roots(datasets: Iterable[str]) -> set[str]:
+    """The roots of nodes' replicas among *datasets*, by their names alone: wherever replicas were ever kept."""
+    found = set()
+    for name in datasets:
+        parent, _, last = name.rpartition("/")
+        if valid_node_id(last) and parent.rpartition("/")[2] == FOLDER:
+            found.add(name)
+    return found
