@@ -27,6 +27,10 @@ check: venv
 soak: venv
 	MESHKEEP_SOAK=1 $(BIN)/pytest -m 'soak or hypothesis' --durations=10
 
+## Seeded bugs that lose data or trust: the unit tests must catch every one.
+mutants: venv
+	$(BIN)/python -m tests.mutants
+
 venv: $(VENV)/.done
 
 $(VENV)/.done: pyproject.toml

@@ -1,0 +1,294 @@
+"""Bugs that would lose snapshots or send the wrong ones: policy, replication, zfs."""
+
+from tests.mutants.mutant import Mutant
+
+_DUE = "tests/unit/policy/test_due.py"
+_NAMING = "tests/unit/policy/test_naming.py"
+_RETENTION = "tests/unit/policy/test_retention.py"
+_TICK = "tests/unit/policy/test_tick.py"
+_PLAN = "tests/unit/replication/test_plan.py"
+_GUARD = "tests/unit/replication/test_guard.py"
+_DATA_PLANE = "tests/unit/replication/test_data_plane.py"
+_TRANSFER = "tests/unit/replication/test_transfer.py"
+_STREAM = "tests/unit/zfs/test_stream.py"
+
+POLICY = (
+    Mutant(
+        "a snapshot is due again in the very second in which it was taken",
+        "policy/due.py",
+        "elif last < slot:",
+        "elif last <= slot:",
+        _DUE,
+    ),
+    Mutant(
+        "a day of the month that the month does not have kills the tick",
+        "policy/due.py",
+        "day = min(policy.monthly_mday, monthrange(year, month)[1])",
+        "day = policy.monthly_mday",
+        _DUE,
+    ),
+    Mutant(
+        "what a person named by hand is pruned like our own",
+        "policy/naming.py",
+        "match = _FORM.fullmatch(name)",
+        "match = _FORM.match(name)",
+        _NAMING,
+    ),
+    Mutant(
+        "one snapshot fewer of each kind is kept than the policy says",
+        "policy/retention.py",
+        "enumerate(newest_first[policy.count(kind) :], policy.count(kind) + 1)",
+        "enumerate(newest_first[max(0, policy.count(kind) - 1) :], policy.count(kind) + 1)",
+        _RETENTION,
+    ),
+    Mutant(
+        "the plan on paper keeps one fewer than it says",
+        "policy/retention.py",
+        "if at.rank <= count:",
+        "if at.rank < count:",
+        _RETENTION,
+    ),
+    Mutant(
+        "a snapshot goes when it is exactly as old as its limit",
+        "policy/retention.py",
+        "snapshot.creation < now - policy.count(kind)",
+        "snapshot.creation <= now - policy.count(kind)",
+        _RETENTION,
+    ),
+    Mutant(
+        "the newest snapshot of a dataset is pruned",
+        "policy/retention.py",
+        "if snapshot is newest:",
+        "if snapshot is newest and snapshot.holds:",
+        _RETENTION,
+    ),
+    Mutant("a held snapshot is pruned", "policy/retention.py", "if snapshot.holds:", "if False:", _RETENTION),
+    Mutant(
+        "the snapshot that a replica needs as its base is pruned",
+        "policy/retention.py",
+        "if snapshot.guid in needed:",
+        "if snapshot.createtxg in needed:",
+        _RETENTION,
+    ),
+    Mutant(
+        "the oldest of a kind are kept and the newest go",
+        "policy/retention.py",
+        "of_kind.sort(key=age_order, reverse=True)",
+        "of_kind.sort(key=age_order)",
+        _RETENTION,
+    ),
+    Mutant(
+        "snapshots are destroyed although autoprune is off",
+        "policy/retention.py",
+        "return policy.autoprune and snapshot.creation",
+        "return snapshot.creation",
+        _RETENTION,
+    ),
+    Mutant(
+        "a pool that is suspended or read-only is worked on",
+        "policy/tick.py",
+        "if pool_of(dataset) in unusable:",
+        "if dataset in unusable:",
+        _TICK,
+    ),
+)
+
+PLANNER = (
+    Mutant(
+        "versions are matched by their names",
+        "replication/plan.py",
+        "(found := source.find(snapshot.guid))",
+        "(found := next((one for one in source.snapshots if one.name == snapshot.name), None))",
+        _PLAN,
+    ),
+    Mutant(
+        "a target that went on by itself is overwritten",
+        "replication/plan.py",
+        "    if ahead:\n",
+        "    if len(ahead) > 1:\n",
+        _PLAN,
+    ),
+    Mutant(
+        "the base is the oldest common snapshot and not the newest",
+        "replication/plan.py",
+        "newest, base = max(common",
+        "newest, base = min(common",
+        _PLAN,
+    ),
+    Mutant(
+        "bookmarks are no base, so pruning the source ends the replication",
+        "replication/history.py",
+        "return self.find_snapshot(guid) or mark",
+        "return self.find_snapshot(guid)",
+        _PLAN,
+    ),
+    Mutant(
+        "a plaintext dataset goes to a vault",
+        "replication/plan.py",
+        '(rule.target_role == "vault" or not rule.allow_plaintext)',
+        "not rule.allow_plaintext",
+        _PLAN,
+    ),
+    Mutant(
+        "raw and plain streams of one replica are mixed",
+        "replication/plan.py",
+        "if there.snapshots and rule.raw != source.encrypted:",
+        "if not there.snapshots and rule.raw != source.encrypted:",
+        _PLAN,
+    ),
+    Mutant(
+        "an encrypted dataset is sent in the clear",
+        "replication/plan.py",
+        "raw=source.encrypted, reasons",
+        "raw=False, reasons",
+        _PLAN,
+    ),
+    Mutant(
+        "a dataset that is none of ours is received over",
+        "replication/plan.py",
+        "return conflicts.occupied(source, rule)",
+        "return None",
+        _PLAN,
+    ),
+    Mutant(
+        "a stream that begins at another base is resumed",
+        "replication/plan.py",
+        "if state.from_guid != (base.guid if base else None):",
+        "if state.from_guid is None and base:",
+        _PLAN,
+    ),
+    Mutant(
+        "a snapshot whose name another one has on the target is sent under that name",
+        "replication/plan.py",
+        'f"{snapshot.name}_{snapshot.guid:016x}" if snapshot.name in self._taken else snapshot.name',
+        "snapshot.name",
+        _PLAN,
+    ),
+    Mutant(
+        "what was received after a resume is sent once more",
+        "replication/plan.py",
+        "start = first.to if isinstance(first, Resume) else base",
+        "start = base",
+        _PLAN,
+    ),
+)
+
+GUARD = (
+    Mutant(
+        "the snapshot being sent gets no bookmark, so losing it loses the base",
+        "replication/guard.py",
+        "if guid in needed and guid not in marks",
+        "if guid == common and guid not in marks",
+        _GUARD,
+    ),
+    Mutant(
+        "the snapshots of a running step are not held",
+        "replication/guard.py",
+        "busy = needed if to is not None else set()",
+        "busy = set[int]()",
+        _GUARD,
+    ),
+    Mutant(
+        "a target whose pool is not imported loses its cursor",
+        "replication/guard.py",
+        "    if common is None:\n        return Guard(tag, create, hold)\n",
+        "",
+        _GUARD,
+    ),
+    Mutant(
+        "a bookmark that lies about its guid counts as ours and is destroyed",
+        "replication/guard.py",
+        "if match and int(match[2], 16) == bookmark.guid else None",
+        "if match else None",
+        _GUARD,
+    ),
+    Mutant(
+        "the floor's hold counts as one for a target and is released",
+        "replication/guard.py",
+        "if match and tag != FLOOR_HOLD else None",
+        "if match else None",
+        _GUARD,
+    ),
+    Mutant(
+        "another target's cursor is destroyed",
+        "replication/guard.py",
+        "for mark in source.bookmarks if cursor_of(mark) == target_id}",
+        "for mark in source.bookmarks if cursor_of(mark)}",
+        _GUARD,
+    ),
+)
+
+STREAMS = (
+    Mutant(
+        "a stream of another snapshot than was announced is received",
+        "replication/announced.py",
+        "if begin.to_guid != job.to_guid:",
+        "if begin.to_guid == 0:",
+        _DATA_PLANE,
+    ),
+    Mutant(
+        "a stream on another base than was announced is received",
+        "replication/announced.py",
+        "if begin.from_guid != job.from_guid:",
+        "if begin.from_guid and not job.from_guid:",
+        _DATA_PLANE,
+    ),
+    Mutant(
+        "a plaintext stream is received where a raw one was announced",
+        "replication/announced.py",
+        "if begin.raw != job.raw:",
+        "if begin.raw and not job.raw:",
+        _DATA_PLANE,
+    ),
+    Mutant(
+        "a stream with another wrapped key makes every older snapshot unopenable",
+        "replication/announced.py",
+        "job.key_fingerprint is not None and fingerprint != job.key_fingerprint",
+        "job.key_fingerprint is not None and fingerprint is None",
+        _DATA_PLANE,
+    ),
+    Mutant(
+        "a package of several streams gets through",
+        "replication/announced.py",
+        "if begin.compound:",
+        "if begin.compound and begin.redacted:",
+        _DATA_PLANE,
+    ),
+    Mutant(
+        "a refused stream reaches ZFS all the same",
+        "replication/receiver.py",
+        "            raise judged.refusal\n",
+        "            pass\n",
+        _DATA_PLANE,
+    ),
+    Mutant(
+        "a worker that says it failed is taken for one that did not",
+        "replication/transfer.py",
+        "        if said.code:\n",
+        "        if said.code and self._given_up:\n",
+        _TRANSFER,
+    ),
+    Mutant(
+        "the fingerprint of a wrapped key does not cover the master key",
+        "zfs/stream.py",
+        "for part in (self.master_key, self.hmac_key, self.iv, self.mac):",
+        "for part in (self.hmac_key, self.iv, self.mac):",
+        _STREAM,
+    ),
+    Mutant(
+        "a damaged resume token is believed",
+        "zfs/stream.py",
+        "if fletcher4_first(packed) != int(match[1], 16):",
+        "if fletcher4_first(packed) == 0:",
+        _STREAM,
+    ),
+    Mutant(
+        "a stream that makes a clone is taken for a plain one",
+        "zfs/stream.py",
+        "return bool(self.flags & 1)",
+        "return bool(self.flags & 2)",
+        _STREAM,
+    ),
+)
+
+KEEPING = (*POLICY, *PLANNER, *GUARD, *STREAMS)

@@ -1,0 +1,173 @@
+"""Bugs that would answer, store or show what they should not: node."""
+
+from tests.mutants.mutant import Mutant
+
+_PROTECTION = "tests/unit/node/test_protection.py"
+_RULES = "tests/unit/node/test_peer_rules.py"
+_OFFERS = "tests/unit/node/test_offers.py"
+_SETTINGS = "tests/unit/node/test_settings.py"
+_NFS = "tests/unit/node/test_nfs.py"
+_REPLICAS = "tests/unit/node/test_replicas.py"
+_REPLICATOR = "tests/unit/node/test_replicator.py"
+_GUARD_ORDER = "tests/unit/node/test_guard_order.py"
+_RIGHTS = "tests/unit/node/test_replica_rights.py"
+_RESTORE = "tests/unit/node/test_restore.py"
+
+SERVING = (
+    Mutant(
+        "protected as of is later than the receipt: a sender's clock is believed",
+        "node/protection.py",
+        "moment = min(moment, received)",
+        "moment = max(moment, received)",
+        _PROTECTION,
+    ),
+    Mutant(
+        "protected as of moves on although data was written since",
+        "node/protection.py",
+        "if source and written == 0 and int",
+        "if source and int",
+        _PROTECTION,
+    ),
+    Mutant(
+        "a vault may read what others store",
+        "node/peer_rules.py",
+        '"replica.send": Verb(_FULL, _STORES',
+        '"replica.send": Verb(_STORES, _STORES',
+        _RULES,
+    ),
+    Mutant(
+        "a verb that is in no table is allowed",
+        "node/peer_rules.py",
+        '        return Denied(\n            "refused_for_peers"',
+        '        return None and Denied(\n            "refused_for_peers"',
+        _RULES,
+    ),
+    Mutant(
+        "true counts as the guid 1",
+        "node/offers.py",
+        "if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _MAX_64:",
+        "if not isinstance(value, int) or not 0 < value <= _MAX_64:",
+        _OFFERS,
+    ),
+    Mutant(
+        "anything that is not nothing announces a raw stream",
+        "node/offers.py",
+        'raw=args.get("raw") is True,',
+        'raw=bool(args.get("raw")),',
+        _OFFERS,
+    ),
+    Mutant(
+        "a mistyped key of the configuration is ignored",
+        "node/settings_model.py",
+        'extra="forbid"',
+        'extra="ignore"',
+        _SETTINGS,
+    ),
+    Mutant(
+        "root on any permitted node is every user here",
+        "node/exports.py",
+        '"all": "root_squash,all_squash"',
+        '"all": "root_squash"',
+        _NFS,
+    ),
+    Mutant(
+        "an export takes requests from any program of the other host",
+        "node/exports.py",
+        '"no_subtree_check", "secure"',
+        '"no_subtree_check", "insecure"',
+        _NFS,
+    ),
+    Mutant(
+        "a share that is not mounted serves the directory below it",
+        "node/exports.py",
+        "    if not dataset.mounted:\n",
+        "    if not dataset.mounted and dataset.keystatus:\n",
+        _NFS,
+    ),
+    Mutant(
+        "a vault stores plaintext",
+        "node/replicas.py",
+        "if self._only_raw() and not offer.raw:",
+        "if self._only_raw() and not offer.raw and offer.from_guid:",
+        _REPLICAS,
+    ),
+    Mutant(
+        "a stored snapshot is received over under its name",
+        "node/replicas.py",
+        "if any(snapshot.name == offer.name for snapshot in snapshots):",
+        "if any(snapshot.guid == offer.name for snapshot in snapshots):",
+        _REPLICAS,
+    ),
+    Mutant(
+        "success is reported although the snapshot is not here",
+        "node/replicas.py",
+        "here = next((snapshot for snapshot in snapshots if snapshot.guid == offer.to_guid), None)",
+        "here = next((snapshot for snapshot in snapshots), None)",
+        _REPLICAS,
+    ),
+    Mutant(
+        "a received snapshot is not held, so its owner's zfs destroy -r takes it",
+        "node/replicas.py",
+        "await self._zfs.hold(FLOOR_HOLD, [here.full_name])",
+        "await self._zfs.hold(FLOOR_HOLD, [])",
+        _REPLICATOR,
+    ),
+    Mutant(
+        "a node reads the replicas of another",
+        "node/replicas.py",
+        "if wanted.owner not in owners:",
+        "if not wanted.owner:",
+        _REPLICAS,
+    ),
+    Mutant(
+        "a full target is filled to the last byte",
+        "node/replicas.py",
+        "if offer.size > available:",
+        "if offer.size > 2 * available + 1:",
+        _REPLICATOR,
+    ),
+    Mutant(
+        "the receiving user may destroy what it received",
+        "node/replicas.py",
+        '("create", "mount", "receive:append")',
+        '("create", "mount", "receive:append", "destroy")',
+        _RIGHTS,
+    ),
+    Mutant(
+        "the wrapped key of a replica is not pinned",
+        "node/replicas.py",
+        'pinned=pinned if pinned not in (None, "-") else None,',
+        "pinned=None,",
+        _REPLICAS,
+    ),
+    Mutant(
+        "a hold is released before the bookmark that takes its place is made",
+        "node/replicator.py",
+        "        for snapshot, bookmark in guard.create:\n",
+        "        if guard.release:\n"
+        "            await self._zfs.release(guard.tag, guard.release)\n"
+        "        for snapshot, bookmark in guard.create:\n",
+        _GUARD_ORDER,
+    ),
+    Mutant(
+        "a stream goes out before both of its ends are kept",
+        "node/replicator.py",
+        "            await self._guard(source, peer.id, common=base.guid if base else None, to=step.to.guid)\n",
+        "",
+        _REPLICATOR,
+    ),
+    Mutant(
+        "of several replicas the oldest is restored",
+        "node/restore.py",
+        "replica = max(found, key=",
+        "replica = min(found, key=",
+        _RESTORE,
+    ),
+    Mutant(
+        "a restore ends one snapshot too early",
+        "node/restore.py",
+        "[: names.index(wanted.at) + 1]",
+        "[: names.index(wanted.at)]",
+        _RESTORE,
+    ),
+)
