@@ -50,7 +50,7 @@ class Overview:
             }
         view = self._mesh.view()
         me = view.members.get(self._mesh.identity.id)
-        mine = await self.own_datasets()
+        mine = await self.own_datasets() if me and me.active else []
         datasets = [*mine, *self._reported({line["name"] for line in mine})]
         return status.screen(
             mesh=view.mesh_name,
@@ -86,6 +86,8 @@ class Overview:
                 snapshots = await self._zfs.snapshots(name)
             except errors.NotFound:
                 continue
+            except errors.ZfsError:  # its pool is gone: where it is protected matters all the more
+                snapshots = []
             replicas = [
                 {"node": job.target, "as_of": job.as_of, "state": job.state}
                 for job in jobs
@@ -99,7 +101,8 @@ class Overview:
         """What the other nodes last said. Of one that was succeeded, what its heir does not say itself."""
         view, trust = self._mesh.view(), self._mesh.trust
         assert trust is not None
-        spoken = {(view.members[self._mesh.identity.id].name, name) for name in own}
+        me = view.members.get(self._mesh.identity.id)
+        spoken = {(me.name, name) for name in own} if me else set()
         lines = []
         members = sorted(view.members.values(), key=lambda m: (not m.active, -m.created))
         for member in members:

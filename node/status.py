@@ -57,7 +57,7 @@ def read_report(body: bytes, node: str) -> list[dict[str, Any]]:
     """The datasets of another node's report, shown under its current name. What is malformed is left out."""
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter of brackets nested too deep
         return []
     entries = document.get("datasets") if isinstance(document, dict) else None
     found = []
