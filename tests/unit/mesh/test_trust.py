@@ -419,6 +419,13 @@ class TestRecords:
         assert duplicate.id == key("nas").id
         assert set(duplicate.boots) == {b"original".hex(), b"the copy".hex()}
 
+    def test_whichever_of_the_two_comes_first_the_same_one_is_shown(self):
+        story = usual()
+        for boot in (b"original", b"the copy", b"a third."):
+            story.says("nas", 5, boot=boot)
+        orders = itertools.permutations(list(story.data.values())[-3:])
+        assert len({str(story.view([*story.data.values()][:-3] + list(order))) for order in orders}) == 1
+
     def test_a_strangers_record_is_not_stored(self):
         trust = Trust(MESH)
         assert isinstance(trust.add(sign(key("stranger"), MESH, record("stranger", 1)).data), Waiting)
@@ -563,6 +570,16 @@ class TestProperties:
             assert after in ("evicted", None)
         elif view.members[key(admin).id].role != "admin":
             assert after == before
+
+    def test_a_view_after_every_object_is_that_of_all_objects_so_far(self):
+        story = usual()
+        story.says("nas", 1)
+        story.admit("home2", "laptop", name="home", succeeds="home")
+        story.evict("laptop", "genesis")
+        trust = Trust(MESH)
+        for count, data in enumerate(story.data.values(), 1):
+            trust.add(data)
+            assert trust.view() == story.view(list(story.data.values())[:count])
 
     def test_every_order_of_a_small_story(self):
         story = Story()
