@@ -203,7 +203,10 @@ class Replicator:
             decided = await self._decide(job, peer, source, there)
             if isinstance(decided, UpToDate):
                 return Report(job.as_of, tally.sent, tally.steps, tally.resumed)
-            await self._carry_out(job, peer, decided, there, tally)
+            try:
+                await self._carry_out(job, peer, decided, there, tally)
+            except transfer_errors.PlanStale as error:
+                tally.stale(error)
 
     async def _decide(
         self, job: Job, peer: Peer, source: SourceHistory, there: TargetState
@@ -376,6 +379,13 @@ class _Tally:
     steps: int = 0
     resumed: int = 0
     aborted: int = 0
+    surprises: int = 0
+
+    def stale(self, error: transfer_errors.PlanStale) -> None:
+        """An earlier stream that still ran at the first look explains one or two. Raises *error* after that."""
+        self.surprises += 1
+        if self.surprises > 2:
+            raise error
 
     def abort(self, step: Abort) -> None:
         """Once is a plan; a partial stream that will not go away is trouble. Raises PlanStale."""
