@@ -46,6 +46,7 @@ class Pair:
         self.terms: Terms | None = Terms(ROOT, quota)
         self.port = 0
         self.asked: list[str] = []
+        self.refusals: list[Refusal] = []
         self.archive = archive
         self.replicas = self.serving()
         self.replicator = self.another_replicator()
@@ -127,6 +128,8 @@ class Pair:
     ) -> dict[str, Any]:
         """What cloud answers."""
         self.asked.append(verb)
+        if verb == "replica.receive" and self.refusals:
+            raise self.refusals.pop()
         match verb:
             case "replica.state":
                 return await self.replicas.state(self.owners, dataset_of(args))

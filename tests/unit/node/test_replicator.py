@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mesh.link_errors import Refusal
 from node.errors import Exit, MeshkeepError
 from node.replicas import Terms
 from node.replicator import RuleSpec
@@ -502,6 +503,22 @@ class TestAnotherKey:
 
 
 class TestTrouble:
+    @pytest.mark.parametrize("code", ["partial_state", "diverged", "already_here", "no_base"])
+    async def test_a_target_that_changed_since_it_was_looked_at_is_looked_at_again(
+        self, pair: Pair, code: str
+    ) -> None:
+        await pair.snap("a")
+        pair.refusals = [Refusal(code, "changed")]
+        await pair.replicate()
+        assert pair.stored() == ["a"]
+
+    async def test_but_not_for_ever(self, pair: Pair) -> None:
+        await pair.snap("a")
+        pair.refusals = [Refusal("partial_state", "changed")] * 9
+        error = await pair.refused()
+        assert (error.code, error.exit) == ("plan_stale", Exit.FAILED)
+        assert len(pair.refusals) == 6
+
     async def test_a_pool_that_is_gone_over_there_is_tried_again(self, pair: Pair) -> None:
         await pair.snap("a")
         await pair.replicate()
