@@ -27,6 +27,10 @@ check: venv
 soak: venv
 	MESHKEEP_SOAK=1 $(BIN)/pytest -m 'soak or hypothesis' --durations=10
 
+## What things cost, beside what others do the same work with; tables, and build/bench.json.
+bench: venv deps deb
+	$(BIN)/python -m tests.bench
+
 ## Seeded bugs that lose data or trust: the unit tests must catch every one.
 mutants: venv
 	$(BIN)/python -m tests.mutants
