@@ -36,6 +36,10 @@ def reaches(source: Guest, address: str) -> bool:
     return source.run(f"ping -c 1 -W 2 {address}", check=False).code == 0
 
 
+def listening(guest: Guest, port: int) -> None:
+    guest.run(f"until ss -Hltn sport = :{port} | grep -q .; do :; done")
+
+
 def test_nat_lets_a_host_out_and_nobody_in(lab: Lab, home: Guest, cloud: Guest) -> None:
     nat = lab.nat(home)
     assert nat == "easy"
@@ -49,6 +53,7 @@ def test_nat_lets_a_host_out_and_nobody_in(lab: Lab, home: Guest, cloud: Guest) 
 
 def test_a_cut_stops_a_running_flow_and_healing_lets_it_go_on(lab: Lab, home: Guest, cloud: Guest) -> None:
     server = cloud.spawn("nc -l -p 7000 > /tmp/received")
+    listening(cloud, 7000)
     home.run("mkfifo /tmp/flow /tmp/go")
     client = home.spawn(f"nc -q 0 {cloud.address} 7000 < /tmp/flow")
     writer = home.spawn("exec 3> /tmp/flow; echo before >&3; read < /tmp/go; echo after >&3")
@@ -73,9 +78,11 @@ def test_hosts_have_names_ids_random_numbers_and_a_clock_of_their_own(home: Gues
 
 
 def test_a_raw_stream_carries_ciphertext_to_a_host_without_the_key(home: Guest, cloud: Guest) -> None:
-    home.run("echo correct horse battery | zfs create -o encryption=on -o keyformat=passphrase tank/secret")
+    key = "-o encryption=on -o keyformat=passphrase -o pbkdf2iters=100000"
+    home.run(f"zfs create {key} tank/secret", input=b"correct horse battery\n")
     home.run("head -c 1M /dev/urandom > /tank/secret/file && zfs snapshot tank/secret@one")
     receiver = cloud.spawn("nc -l -p 7001 | zfs receive -u tank/copy")
+    listening(cloud, 7001)
     home.run(f"zfs send -w tank/secret@one | nc -N {cloud.address} 7001")
     receiver.wait(check=True)
     guid = "zfs get -H -o value guid"
