@@ -135,13 +135,16 @@ class Agent:
         )
         self.peer_api = PeerApi(self.mesh, self.exchange, self.replicas)
         self.admissions = Admissions(
-            self.mesh, IssuerDoor(self.wireguard), joined=self._follow_mesh, expelled=self._expelled
+            self.mesh,
+            IssuerDoor(self.wireguard),
+            joined=self._follow_mesh_or_say_why,
+            expelled=self._expelled,
         )
         self.joining = Joining(
             self.mesh,
             lambda: GuestDoor(self.wireguard),
             own_record=self._own_record,
-            joined=self._follow_mesh,
+            joined=self._follow_mesh_or_say_why,
         )
         self.overview = Overview(
             self.zfs,

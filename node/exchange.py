@@ -91,6 +91,8 @@ class Exchange:
             await self.compare(peer)
         except (LinkError, BadSync, KeyError, TypeError) as error:
             log.debug("no exchange with %s: %s", peer.name, error)
+        except OSError as error:
+            log.error("what %s sent could not be stored: %s", peer.name, error)
 
     async def compare(self, peer: Member) -> None:
         """Until both know the same. Raises LinkError, BadSync."""

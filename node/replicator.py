@@ -25,7 +25,7 @@ from replication.plan import plan
 from replication.steps import Abort, Full, Plan, Resume, Stream, UpToDate
 from zfs import errors as zfs_errors
 from zfs.door import Zfs
-from zfs.model import ResumeState
+from zfs.model import Look, ResumeState
 
 log = logging.getLogger(__name__)
 
@@ -295,16 +295,12 @@ class Replicator:
     # -- looking -----------------------------------------------------------------------------------------------
 
     async def _history(self, dataset: str) -> SourceHistory:
-        snapshots = await self._zfs.snapshots(dataset)
-        bookmarks = await self._zfs.bookmarks(dataset)
-        encrypted = (await self._zfs.dataset(dataset)).encrypted
-        return SourceHistory(dataset, tuple(snapshots), tuple(bookmarks), encrypted)
+        return _source(await self._zfs.look(dataset))
 
     async def _look(self, job: Job, peer: Peer) -> tuple[SourceHistory, TargetState]:
         """Both sides as they are; what that means for the protection is noted in the job."""
         try:
-            source = await self._history(job.dataset)
-            written = (await self._zfs.dataset(job.dataset)).written
+            look = await self._zfs.look(job.dataset)
         except zfs_errors.NotFound:
             raise MeshkeepError(
                 f"there is no dataset {job.dataset} here",
@@ -314,12 +310,12 @@ class Replicator:
             ) from None
         answer = await self._directory.link().call(peer.address, "replica.state", {"dataset": job.dataset})
         job.began_raw = bool(answer["encrypted"]) if answer["snapshots"] else None
-        snapshots = source.oldest_first()
+        now, written = int(self._now()), look.dataset.written
         job.see(
-            protection.as_of(snapshots, written, answer["snapshots"], now=int(self._now())),
-            protection.behind(snapshots, answer["snapshots"]),
+            protection.as_of(look.snapshots, written, answer["snapshots"], now=now),
+            protection.behind(look.snapshots, answer["snapshots"]),
         )
-        return source, target_state(answer)
+        return _source(look), target_state(answer)
 
     def _rule(self, job: Job, peer: Peer, source: SourceHistory) -> Rule:
         """Raises MeshkeepError for a target that stores nothing."""
@@ -369,6 +365,10 @@ class Replicator:
         ]
         if marks:
             await self._zfs.destroy_bookmarks(marks)
+
+
+def _source(look: Look) -> SourceHistory:
+    return SourceHistory(look.dataset.name, look.snapshots, look.bookmarks, look.dataset.encrypted)
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 Nothing that exists is overwritten: the name to restore to must be free, or hold the beginning of the same restore.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from zfs.model import Snapshot
 from zfs.names import InvalidName, check_dataset, parent_of
 
 ATTEMPTS = 5
+PAUSE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,14 @@ class Wanted:
 class Restorer:
     """Runs restores; each is one call."""
 
-    def __init__(self, zfs: Zfs, workers: Workers, directory: Directory) -> None:
+    def __init__(
+        self,
+        zfs: Zfs,
+        workers: Workers,
+        directory: Directory,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._pause = pause
         self._zfs = zfs
         self._workers = workers
         self._directory = directory
@@ -74,6 +83,7 @@ class Restorer:
                 attempts += 1
                 if attempts >= ATTEMPTS:
                     raise _failed(wanted, error) from error
+                await self._pause(PAUSE_S * 2**attempts)
             except (transfer_errors.Permanent, PeerRefused, zfs_errors.ZfsError) as error:
                 raise _failed(wanted, error) from error
 
@@ -135,15 +145,11 @@ class Restorer:
     async def _both(self, wanted: Wanted, replica: Mapping[str, Any]) -> tuple[SourceHistory, TargetState]:
         there = SourceHistory(wanted.dataset, _snapshots(replica), (), bool(replica["encrypted"]))
         try:
-            await self._zfs.dataset(wanted.to)
+            look = await self._zfs.look(wanted.to)
         except zfs_errors.NotFound:
             return there, TargetState(exists=False)
-        here = await self._zfs.snapshots(wanted.to)
-        return there, TargetState(
-            exists=True,
-            snapshots=tuple(TargetSnapshot(s.name, s.guid, s.createtxg, s.creation) for s in here),
-            resume=await self._zfs.resume_state(wanted.to),
-        )
+        here = tuple(TargetSnapshot(s.name, s.guid, s.createtxg, s.creation) for s in look.snapshots)
+        return there, TargetState(exists=True, snapshots=here, resume=look.resume)
 
     async def _fetch(
         self,
@@ -154,7 +160,7 @@ class Restorer:
         job: Job,
         progress: Callable[[Mapping[str, Any]], Awaitable[None]],
     ) -> None:
-        """One snapshot. The outcome is judged by its guid being here."""
+        """One snapshot. That it is here is seen when both sides are looked at again."""
         base = None if isinstance(step, Full) else step.base
         resume = [step.object, step.offset] if isinstance(step, Resume) else None
         args = {
@@ -181,13 +187,10 @@ class Restorer:
             )
             async with watched(lambda: progress(job.progress())):
                 await transfer.outcome()
-        if all(snapshot.guid != step.to.guid for snapshot in await self._zfs.snapshots(wanted.to)):
-            raise transfer_errors.Interrupted(f"@{step.to.name} has not arrived whole")
 
     async def _report(self, wanted: Wanted, replica: Mapping[str, Any], job: Job) -> dict[str, Any]:
-        here = await self._zfs.snapshots(wanted.to)
-        newest = here[-1]
-        dataset = await self._zfs.dataset(wanted.to)
+        look = await self._zfs.look(wanted.to)
+        here, newest, dataset = look.snapshots, look.snapshots[-1], look.dataset
         return {
             "dataset": wanted.to,
             "node": wanted.node,

@@ -4,19 +4,20 @@ from collections.abc import Callable, Iterable
 
 from mesh.identity import valid_node_id
 from node.local_state import LocalState
-from node.replicas import Terms
+from node.replica_places import Terms
 from zfs.door import Zfs
 
 FOLDER = "meshkeep"
 
 
 class Storage:
-    """Answers anew each time: pools come and go. `roots` is what was answered last."""
+    """A pool that was chosen stays the choice for the run. `roots` is what was answered last."""
 
     def __init__(self, zfs: Zfs, local: LocalState, under: Callable[[], str | None]) -> None:
         self._zfs = zfs
         self._local = local
         self._under = under
+        self._chosen: str | None = None
         self.roots: tuple[str, ...] = ()
 
     async def terms(self) -> Terms | None:
@@ -31,11 +32,14 @@ class Storage:
 
     async def _pool(self) -> str | None:
         """The pool that has our folder already, else the one with the most room."""
+        if self._chosen is not None:
+            return self._chosen
         pools = [pool for pool in await self._zfs.pools() if not pool.readonly]
         names = {dataset.name for dataset in await self._zfs.datasets()} if pools else set()
         begun = [pool for pool in pools if f"{pool.name}/{FOLDER}" in names]
         chosen = max(begun or pools, key=lambda pool: pool.free, default=None)
-        return chosen.name if chosen else None
+        self._chosen = chosen.name if chosen else None
+        return self._chosen
 
 
 def node_roots(datasets: Iterable[str]) -> set[str]:

@@ -7,7 +7,7 @@ one job is to block. Every method raises a class of `zfs.errors`.
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from zfs.model import Bookmark, Dataset, Pool, Property, ResumeState, Snapshot
+from zfs.model import Bookmark, Dataset, Look, Pool, Property, ResumeState, Snapshot
 
 
 class Zfs(Protocol):
@@ -25,6 +25,12 @@ class Zfs(Protocol):
 
     async def dataset(self, name: str) -> Dataset:
         """Exactly *name*. Raises NotFound."""
+        ...
+
+    async def look(self, dataset: str, properties: Sequence[str] = (), note: str | None = None) -> Look:
+        """Everything of *dataset* itself in one go: with the values of *properties*, and of the user property
+        *note* on its snapshots. Cheaper than asking one by one. Raises NotFound.
+        """
         ...
 
     async def snapshots(self, dataset: str, *, recursive: bool = False) -> list[Snapshot]:

@@ -19,7 +19,7 @@ from zfs import errors, listing
 from zfs.causes import of_exception
 from zfs.command import run
 from zfs.errors import ZfsError
-from zfs.model import Bookmark, Dataset, Pool, Property, ResumeState, Snapshot
+from zfs.model import Bookmark, Dataset, Look, Pool, Property, ResumeState, Snapshot
 from zfs.names import check_dataset, check_snapshot, pool_of
 from zfs.stream import decode_resume_token
 
@@ -65,6 +65,24 @@ class LibZfs:
         if not found:
             raise errors.NotFound(name)
         return found[0]
+
+    async def look(self, dataset: str, properties: Sequence[str] = (), note: str | None = None) -> Look:
+        where, wanted = check_dataset(dataset), [listing.TOKEN, *properties]
+        columns = ",".join([listing.DATASET_COLUMNS, *wanted])
+        versions = listing.SNAPSHOT_COLUMNS + (f",{note}" if note else "")
+        (seen, values), (snapshots, bookmarks, notes) = await asyncio.gather(
+            _list(dataset, partial(listing.looked_dataset, wanted=wanted), columns, where=[where]),
+            _list(
+                dataset,
+                partial(listing.looked_versions, noted=note is not None),
+                versions,
+                kinds="snapshot,bookmark",
+                where=["-d", "1", where],
+            ),
+        )
+        token = values.pop(listing.TOKEN, None)
+        resume = None if token is None else _read(dataset, decode_resume_token, token)
+        return Look(seen, snapshots, bookmarks, resume, values, notes)
 
     async def snapshots(self, dataset: str, *, recursive: bool = False) -> list[Snapshot]:
         where = [*(["-r"] if recursive else ["-d", "1"]), check_dataset(dataset)]

@@ -4,7 +4,7 @@ Exactly the columns that are needed: each further one costs a read per dataset.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from zfs.model import Bookmark, Dataset, KeyStatus, Pool, Property, Snapshot
@@ -15,6 +15,7 @@ DATASET_COLUMNS = (
 )
 SNAPSHOT_COLUMNS = "name,guid,createtxg,creation,used,userrefs"
 BOOKMARK_COLUMNS = "name,guid,createtxg,creation"
+TOKEN = "receive_resume_token"
 
 
 class BadListing(ValueError):
@@ -54,6 +55,28 @@ def bookmarks(text: str) -> list[Bookmark]:
         dataset, _, name = full_name.partition("#")
         found.append(Bookmark(dataset, name, int(guid), int(createtxg), int(creation)))
     return sorted(found, key=lambda one: (one.createtxg, one.creation, one.name))
+
+
+def looked_dataset(text: str, wanted: Sequence[str]) -> tuple[Dataset, dict[str, str]]:
+    """One row of DATASET_COLUMNS and *wanted* columns after them; what is not set is left out."""
+    count = DATASET_COLUMNS.count(",") + 1
+    rows = list(_rows(text, ",".join([DATASET_COLUMNS, *wanted])))
+    if len(rows) != 1:
+        raise BadListing(f"one dataset expected in {text!r}")
+    values = zip(wanted, rows[0][count:], strict=True)
+    return _dataset(rows[0][:count]), {name: value for name, value in values if value != "-"}
+
+
+def looked_versions(
+    text: str, noted: bool
+) -> tuple[tuple[Snapshot, ...], tuple[Bookmark, ...], dict[str, str]]:
+    """Rows of SNAPSHOT_COLUMNS for snapshots and bookmarks alike, with a last column of notes if *noted*."""
+    rows = list(_rows(text, SNAPSHOT_COLUMNS + (",note" if noted else "")))
+    width = SNAPSHOT_COLUMNS.count(",") + 1
+    snapshot_rows = ["\t".join(row[:width]) for row in rows if "@" in row[0]]
+    bookmark_rows = ["\t".join(row[:4]) for row in rows if "#" in row[0]]
+    notes = {row[0].partition("@")[2]: row[-1] for row in rows if noted and "@" in row[0] and row[-1] != "-"}
+    return tuple(snapshots("\n".join(snapshot_rows))), tuple(bookmarks("\n".join(bookmark_rows))), notes
 
 
 # A value may hold tabs and newlines (user properties may hold anything); only the source ends a record.

@@ -1,6 +1,7 @@
 """The values that the door to ZFS hands out. Sizes in bytes, times in seconds since the epoch (UTC)."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 KeyStatus = Literal["available", "unavailable"]
@@ -96,3 +97,19 @@ class Property:
 
     value: str
     source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """All that one dataset has, from one listing; snapshots and bookmarks oldest first.
+
+    `properties` are the wanted ones of the dataset, `notes` the wanted user property of each snapshot by the part
+    behind the @; what is not set is left out.
+    """
+
+    dataset: Dataset
+    snapshots: tuple[Snapshot, ...] = ()
+    bookmarks: tuple[Bookmark, ...] = ()
+    resume: ResumeState | None = None
+    properties: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)

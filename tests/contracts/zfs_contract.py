@@ -112,6 +112,23 @@ async def contract_properties_given_at_creation_are_local(env: Env) -> None:
     await raises(errors.AlreadyExists, env.zfs.create(name, {}))
 
 
+async def contract_a_look_shows_all_that_one_dataset_has(env: Env) -> None:
+    name = await env.make("looked")
+    child = await env.make("looked", "child")
+    await env.zfs.snapshot([name + "@a", child + "@other"], {"test:note": "17"})
+    await env.zfs.snapshot([name + "@b"])
+    await env.zfs.bookmark(name + "@a", name + "#mark")
+    await env.zfs.set(name, {"canmount": "noauto", "test:of": "the dataset"})
+    look = await env.zfs.look(name, ("canmount", "test:of", "test:absent"), "test:note")
+    equal(look.dataset, await env.zfs.dataset(name))
+    equal(list(look.snapshots), await env.zfs.snapshots(name))
+    equal(list(look.bookmarks), await env.zfs.bookmarks(name))
+    equal((look.resume, dict(look.notes)), (None, {"a": "17"}))
+    equal(dict(look.properties), {"canmount": "noauto", "test:of": "the dataset"})
+    equal((await env.zfs.look(child)).bookmarks, ())
+    await raises(errors.NotFound, env.zfs.look(env.name("gone")))
+
+
 async def contract_snapshots_carry_properties_of_their_own(env: Env) -> None:
     name = await env.make("snapprops")
     child = await env.make("snapprops", "child")

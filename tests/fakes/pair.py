@@ -11,7 +11,8 @@ from mesh.link import IncomingStream, Link, LinkServer, Refusal
 from node.errors import Exit, MeshkeepError
 from node.job import Report
 from node.offers import dataset_of
-from node.replicas import Replicas, Terms
+from node.replica_places import Terms
+from node.replicas import Replicas
 from node.replicator import Peer, Replicator, RuleSpec
 from node.restore import Restorer, Wanted
 from tests.fakes.workers import FakeWorkers
@@ -51,7 +52,7 @@ class Pair:
         self.replicas = self.serving()
         self.replicator = self.another_replicator()
         workers: Any = self.sending
-        self.restorer = Restorer(self.home, workers, self)
+        self.restorer = Restorer(self.home, workers, self, pause=_at_once)
 
     def serving(self) -> Replicas:
         """The agent on cloud; a new one is what comes after a crash."""
@@ -174,3 +175,7 @@ def dump(zfs: FakeZfs) -> dict[str, Any]:
         }
         for name, node in sorted(zfs.state.nodes.items())
     }
+
+
+async def _at_once(_seconds: float) -> None:
+    """Instead of waiting."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from tests.fakes.zfs_state import DEFAULTS, Node, Snap, State, base_of, body_of, proof, wrapped
 from zfs import errors
-from zfs.model import Bookmark, Dataset, Pool, Property, ResumeState, Snapshot
+from zfs.model import Bookmark, Dataset, Look, Pool, Property, ResumeState, Snapshot
 from zfs.names import check_dataset, check_snapshot, pool_of
 
 
@@ -90,6 +90,17 @@ class FakeZfs:
 
     async def dataset(self, name: str) -> Dataset:
         return self.state.as_dataset(self.state.node(check_dataset(name)))
+
+    async def look(self, dataset: str, properties: Sequence[str] = (), note: str | None = None) -> Look:
+        values = {name: one.value for name, one in (await self.get(dataset, properties)).items()}
+        return Look(
+            await self.dataset(dataset),
+            tuple(await self.snapshots(dataset)),
+            tuple(await self.bookmarks(dataset)),
+            await self.resume_state(dataset),
+            {name: value for name, value in values.items() if value != "-"},
+            await self.snapshot_property(dataset, note) if note else {},
+        )
 
     async def snapshots(self, dataset: str, *, recursive: bool = False) -> list[Snapshot]:
         nodes = [self.state.node(dataset)]

@@ -30,7 +30,15 @@ def test_a_verb_is_answered_exactly_where_the_table_says(verb: str, caller: str,
 @pytest.mark.parametrize("caller", ROLES)
 def test_a_vault_may_ask_for_nothing_and_nothing_else_may_be_asked_of_it(caller: str) -> None:
     assert all(judge(verb, "vault", me) is not None for verb in VERBS for me in ROLES)  # type: ignore[arg-type]
-    for verb in ("snapshot.destroy", "snapshot.take", "mount", "zfs", "replica.destroy", "replica.rename", ""):
+    for verb in (
+        "snapshot.destroy",
+        "snapshot.take",
+        "mount",
+        "zfs",
+        "replica.destroy",
+        "replica.rename",
+        "",
+    ):
         denied = judge(verb, caller, "vault")  # type: ignore[arg-type]
         assert denied is not None
         assert denied.code == "vault_refuses"

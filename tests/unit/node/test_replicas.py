@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mesh.link_errors import Refusal
-from node.replicas import Terms
+from node.replica_places import Terms
 from tests.fakes.pair import HOME, NEIGHBOUR, OLD, ROOT, Pair, dump, served
 from tests.fakes.zfs_streams import begin_record
 

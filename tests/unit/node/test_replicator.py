@@ -9,7 +9,7 @@ import pytest
 
 from mesh.link_errors import Refusal
 from node.errors import Exit, MeshkeepError
-from node.replicas import Terms
+from node.replica_places import Terms
 from node.replicator import RuleSpec
 from replication.guard import FLOOR_HOLD, cursor_name, hold_tag
 from tests.fakes.pair import CLOUD, HOME, OLD, PASSPHRASE, ROOT, Pair, dump, served
