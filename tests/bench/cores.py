@@ -36,7 +36,7 @@ def trust(quick: bool) -> list[Row]:
 
     known = learned()
     assert len(known.view().active()) == 50
-    views = []
+    views: list[float] = []
     for _ in range(runs):
         fresh = learned()
         views += cpu(fresh.view, 1)

@@ -15,7 +15,7 @@ from tests.mutants.mutant import Mutant
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("node", "mesh", "policy", "replication", "zfs", "deploy", "docs", "tests", "pyproject.toml")
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "lab", "mutants", "bench")
-TIMEOUT_S = 120
+TIMEOUT_S = 300
 _FAILED = 1
 """What pytest exits with when tests ran and failed; all else (no tests, no import) proves nothing."""
 
@@ -39,7 +39,7 @@ def copy_tree(target: Path) -> None:
             shutil.copy(source, target / name)
 
 
-def run_tests(tree: Path, tests: Iterable[str]) -> tuple[int | None, str]:
+def run_tests(tree: Path, tests: Iterable[str], timeout: float = TIMEOUT_S) -> tuple[int | None, str]:
     """pytest's exit code (None if it did not end) and the end of what it said."""
     # No bytecode: a changed file of the same size and second would pass for the old one.
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
@@ -51,7 +51,7 @@ def run_tests(tree: Path, tests: Iterable[str]) -> tuple[int | None, str]:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=TIMEOUT_S,
+            timeout=timeout,
         )
     except subprocess.TimeoutExpired:
         return None, ""

@@ -101,8 +101,8 @@ SERVING = (
     Mutant(
         "success is reported although the snapshot is not here",
         "node/replicas.py",
-        "here = next((snapshot for snapshot in snapshots if snapshot.guid == offer.to_guid), None)",
-        "here = next((snapshot for snapshot in snapshots), None)",
+        "next((one for one in look.snapshots if one.guid == offer.to_guid), None)",
+        "next((one for one in look.snapshots), None)",
         _REPLICAS,
     ),
     Mutant(
@@ -128,7 +128,7 @@ SERVING = (
     ),
     Mutant(
         "the receiving user may destroy what it received",
-        "node/replicas.py",
+        "node/replica_places.py",
         '("create", "mount", "receive:append")',
         '("create", "mount", "receive:append", "destroy")',
         _RIGHTS,
@@ -136,7 +136,7 @@ SERVING = (
     Mutant(
         "the wrapped key of a replica is not pinned",
         "node/replicas.py",
-        'pinned=pinned if pinned not in (None, "-") else None,',
+        "pinned=pinned,",
         "pinned=None,",
         _REPLICAS,
     ),

@@ -5,13 +5,14 @@ from tests.mutants.mutant import Mutant
 _OBJECTS = "tests/unit/mesh/test_objects.py"
 _TRUST = "tests/unit/mesh/test_trust.py"
 _INVITE = "tests/unit/mesh/test_invite.py"
+_IMPOSTORS = "tests/unit/mesh/test_impostors.py"
+_FRAMES = "tests/unit/mesh/test_wg_frames.py"
 _JOIN = "tests/unit/mesh/test_join.py"
 _STORE = "tests/unit/mesh/test_store.py"
 _FIREWALL = "tests/unit/mesh/test_firewall.py"
 _PEERS = "tests/unit/mesh/test_wg_peers.py"
 _SWIM = "tests/unit/mesh/test_swim_core.py"
 _SYNC = "tests/unit/mesh/test_sync.py"
-_LINK = "tests/unit/mesh/test_link.py"
 
 OBJECTS = (
     Mutant(
@@ -26,7 +27,7 @@ OBJECTS = (
         "mesh/objects.py",
         'return b"meshkeep1" + bytes([type]) + mesh + body',
         "return bytes([type]) + mesh + body",
-        _OBJECTS,
+        _IMPOSTORS,
     ),
     Mutant(
         "an object of one mesh counts in another",
@@ -60,10 +61,17 @@ MEMBERS = (
         _TRUST,
     ),
     Mutant(
-        "any member may admit, not only admins",
+        "certificates of plain members, which may issue none, fill the tables",
         "mesh/trust.py",
         "if not by_genesis and item.signer not in self._admins:",
         "if not by_genesis and item.signer not in self._admitted:",
+        _IMPOSTORS,
+    ),
+    Mutant(
+        "whom a member admitted is in the mesh",
+        "mesh/trust.py",
+        "[chain for chain in found if chain.admin and len(chain.steps) < MAX_CHAIN]",
+        "[chain for chain in found if len(chain.steps) < MAX_CHAIN]",
         _TRUST,
     ),
     Mutant(
@@ -92,14 +100,14 @@ MEMBERS = (
         "mesh/trust.py",
         "return member is not None and member.active and self.owner_of(root) == caller",
         "return member is not None and self.owner_of(root) == caller",
-        _TRUST,
+        _IMPOSTORS,
     ),
     Mutant(
         "a succeeded node still reads the replicas that its heir owns",
         "mesh/trust.py",
         "self.owner_of(root) == caller",
         "caller in (root, self.owner_of(root))",
-        _TRUST,
+        _IMPOSTORS,
     ),
     Mutant(
         "a vault gets the reports of nodes that it does not serve",
@@ -165,14 +173,14 @@ DOOR = (
         "mesh/invite.py",
         "both = secret + issuer_door_public",
         "both = secret + bytes(32)",
-        _INVITE,
+        _IMPOSTORS,
     ),
     Mutant(
         "the joiner does not ask whether the issuer is an admin of the mesh",
         "mesh/join.py",
         '        if issuer is None or issuer.role != "admin" or not (issuer.active or replaced):\n',
         "        if issuer is None:\n",
-        _JOIN,
+        _IMPOSTORS,
     ),
     Mutant(
         "a node is admitted under a key that it does not have",
@@ -308,14 +316,14 @@ NETWORK = (
         "mesh/frames.py",
         "    if length > limit:\n",
         "    if length < 0:\n",
-        _LINK,
+        _FRAMES,
     ),
     Mutant(
         "a frame may say one key twice",
         "mesh/frames.py",
         "if len(obj) != len(pairs):",
         "if len(obj) > len(pairs):",
-        _LINK,
+        _FRAMES,
     ),
 )
 
