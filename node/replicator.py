@@ -223,7 +223,8 @@ class Replicator:
                 hint=decided.hint,
             )
         job.common = decided.base.guid if decided.base is not None else None
-        await self._guard(source, peer.id, common=job.common, to=None)
+        cut_short = there.resume.to_guid if there.resume is not None else None
+        await self._guard(source, peer.id, common=job.common, to=cut_short)
         return decided
 
     async def _carry_out(
