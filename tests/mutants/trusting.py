@@ -72,7 +72,7 @@ MEMBERS = (
         "mesh/trust.py",
         "[chain for chain in found if chain.admin and len(chain.steps) < MAX_CHAIN]",
         "[chain for chain in found if len(chain.steps) < MAX_CHAIN]",
-        _TRUST,
+        _IMPOSTORS,
     ),
     Mutant(
         "an admin evicts those above it",
@@ -103,11 +103,11 @@ MEMBERS = (
         _IMPOSTORS,
     ),
     Mutant(
-        "a succeeded node still reads the replicas that its heir owns",
+        "the heir of an heir does not own what the first one left",
         "mesh/trust.py",
-        "self.owner_of(root) == caller",
-        "caller in (root, self.owner_of(root))",
-        _IMPOSTORS,
+        "        while (member := self.members.get(node)) is not None and",
+        "        if (member := self.members.get(node)) is not None and",
+        _TRUST,
     ),
     Mutant(
         "a vault gets the reports of nodes that it does not serve",

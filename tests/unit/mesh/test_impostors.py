@@ -83,14 +83,17 @@ class TestAdmitters:
         assert isinstance(trust.add(admission(HOME, NAS, "nas", "admin")), Added)
         assert trust.view().members[NEW.id].active
 
-    def test_an_admin_that_was_made_a_member_again_by_eviction_admits_nobody(self) -> None:
-        """It was an admin, so its certificates are stored; none of them stands."""
+    def test_one_that_was_made_an_admin_by_an_evicted_one_admits_nobody(self) -> None:
+        """It was an admin, so its certificates are stored; it is a member now, so none of them stands."""
         trust = known(
             admission(HOME, NEXT, "next", "admin"),
+            admission(NEXT, NAS, "nas", "admin"),
             sign(HOME, MESH, Tombstone(HOME.public, NEXT.public, 2)).data,
-            admission(NEXT, NEW, "new"),
         )
-        assert NEW.id not in trust.view().members
+        assert isinstance(trust.add(admission(NAS, NEW, "new")), Added)
+        assert trust.view().members[NAS.id].role == "member"
+        new = trust.view().members.get(NEW.id)
+        assert new is None or not new.active
 
 
 class TestIssuers:
