@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import shutil
@@ -49,8 +50,6 @@ class Lab:
             raise LabError("the lab needs root: it makes network namespaces and taps")
         sweep_the_dead()
         self.image = base_image()
-        if any(spec.meshkeep and spec.user_data is None for spec in self._specs):
-            self._deb = self._deb or find_deb()
         self.directory.mkdir(parents=True)
         LIVE.append(self)
         self._guard = Guard(PREFIX + self._name, self.directory)
@@ -152,9 +151,13 @@ class Lab:
     def _template(self, spec: Host) -> Template | None:
         if spec.user_data is not None:
             return None
-        made = template(self.image, spec.memory, self._deb if spec.meshkeep else None)
+        made = template(self.image, spec.memory, self._package if spec.meshkeep else None)
         self._held.append(made.use())
         return made
+
+    @functools.cached_property
+    def _package(self) -> Path | None:
+        return self._deb or find_deb()
 
     def _start_server(self) -> subprocess.Popen[str]:
         (self.directory / "www").mkdir()
