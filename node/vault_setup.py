@@ -69,7 +69,7 @@ def _look(disk: str, pool: str) -> Found:
     pools = _run(["zpool", "list", "-H", "-o", "name"], "cannot list the pools").splitlines()
     if pool in pools or not _is_block_device(disk):
         return Found(pool in pools, _is_block_device(disk), (), ())
-    signatures = _run(["wipefs", "--no-act", "--noheadings", "-o", "TYPE", disk], f"cannot read {disk}")
+    signatures = _run(["wipefs", "--no-act", "--noheadings", "--output", "TYPE", disk], f"cannot read {disk}")
     children = _run(["lsblk", "--noheadings", "--list", "--paths", "-o", "NAME", disk], f"cannot read {disk}")
     return Found(
         pool_exists=False,
