@@ -55,7 +55,7 @@ OBJECTS = (
 MEMBERS = (
     Mutant(
         "tombstones are ignored: who was evicted stays",
-        "mesh/trust.py",
+        "mesh/chains.py",
         "return not any(isinstance(ender.value, Tombstone) for ender in self.enders[-1])",
         "return True",
         _TRUST,
@@ -69,21 +69,21 @@ MEMBERS = (
     ),
     Mutant(
         "whom a member admitted is in the mesh",
-        "mesh/trust.py",
+        "mesh/chains.py",
         "[chain for chain in found if chain.admin and len(chain.steps) < MAX_CHAIN]",
         "[chain for chain in found if len(chain.steps) < MAX_CHAIN]",
         _IMPOSTORS,
     ),
     Mutant(
         "an admin evicts those above it",
-        "mesh/trust.py",
+        "mesh/chains.py",
         "return ender.signer in chain.nodes and chain.keeps(ender, chain.nodes.index(ender.signer))",
         "return True",
         _TRUST,
     ),
     Mutant(
         "what an evicted admin issued stays valid without being kept",
-        "mesh/trust.py",
+        "mesh/chains.py",
         "return all(certificate.oid in ender.value.keep for ender in self.enders[at])",
         "return True",
         _TRUST,
