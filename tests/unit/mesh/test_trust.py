@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.identity import Identity, mesh_id
@@ -492,33 +492,39 @@ class TestWhoSeesWhat:
 NODES = ["home", "laptop", "office", "desk", "cloud", "nas"]
 
 
+OTHERS = {by: st.sampled_from([name for name in NODES if name != by]) for by in [*NODES, "genesis"]}
+ACTORS = st.sampled_from([*NODES, "genesis"])
+ACTS = st.sampled_from(["admit", "admit", "admit", "evict", "succeed", "says"])
+ROLES = st.sampled_from(["admin", "admin", "member"])
+BOOTS = st.sampled_from([b"bootbo_A", b"bootbo_B"])
+TIMES = st.integers(0, 5)
+
+
 @st.composite
 def stories(draw):
     """Up to a dozen arbitrary acts of a few keys on each other, many of them without any authority."""
     story = Story()
     story.admit("home", "genesis")
     issued = []
+
+    def some():
+        return set(draw(st.lists(st.sampled_from(issued), max_size=3))) if issued else set()
+
     for _ in range(draw(st.integers(1, 12))):
-        by = draw(st.sampled_from([*NODES, "genesis"]))
-        node = draw(st.sampled_from([name for name in NODES if name != by]))
-        at = draw(st.integers(0, 5))
-        keep = set(draw(st.lists(st.sampled_from(issued), max_size=3))) if issued else set()
-        kind = draw(st.sampled_from(["admit", "admit", "admit", "evict", "succeed", "says"]))
-        if kind == "admit":
-            role = draw(st.sampled_from(["admin", "admin", "member"]))
-            issued.append(story.admit(node, by, role, at=at))
-        elif kind == "evict":
-            issued.append(story.evict(node, by, keep, at=at))
-        elif kind == "succeed":
-            old = draw(st.sampled_from([name for name in NODES if name != node]))
-            issued.append(story.admit(node, by, at=at, succeeds=old, keep=keep))
+        by = draw(ACTORS)
+        node, at, act = draw(OTHERS[by]), draw(TIMES), draw(ACTS)
+        if act == "admit":
+            issued.append(story.admit(node, by, draw(ROLES), at=at))
+        elif act == "evict":
+            issued.append(story.evict(node, by, some(), at=at))
+        elif act == "succeed":
+            issued.append(story.admit(node, by, at=at, succeeds=draw(OTHERS[node]), keep=some()))
         else:
-            story.says(node, at, boot=draw(st.sampled_from([b"bootbo_A", b"bootbo_B"])))
+            story.says(node, at, boot=draw(BOOTS))
     return story
 
 
 class TestProperties:
-    @settings(max_examples=max(300, settings.default.max_examples), deadline=None)
     @given(stories(), st.randoms(use_true_random=False))
     def test_the_order_of_arrival_does_not_matter(self, story, rng):
         order = list(story.data.values())
@@ -527,7 +533,6 @@ class TestProperties:
             rng.shuffle(order)
             assert story.view(order + order[:3]) == expected
 
-    @settings(max_examples=max(300, settings.default.max_examples), deadline=None)
     @given(stories())
     def test_heirs_form_lines_that_end(self, story):
         view = story.view()
@@ -538,14 +543,12 @@ class TestProperties:
                 seen.add(node)
                 node = view.members[node].succeeded_by if node in view.members else None
 
-    @settings(max_examples=max(300, settings.default.max_examples), deadline=None)
     @given(stories(), st.sampled_from(NODES))
     def test_whom_the_recovery_key_evicts_is_out_for_good(self, story, node):
         story.evict(node, "genesis")
         member = story.view().members.get(key(node).id)
         assert member is None or member.state == "evicted"
 
-    @settings(max_examples=max(300, settings.default.max_examples), deadline=None)
     @given(stories())
     def test_nobody_is_in_without_an_admin_who_was(self, story):
         view = story.view()
@@ -555,7 +558,6 @@ class TestProperties:
             if member.admitted_by is not None:
                 assert view.members[member.admitted_by].role == "admin"
 
-    @settings(max_examples=max(200, settings.default.max_examples), deadline=None)
     @given(stories(), st.sampled_from(NODES), st.sampled_from(NODES))
     def test_may_evict_says_what_a_tombstone_would_do(self, story, admin, target):
         if admin == target:
