@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+import pytest
+
 from policy.naming import kind_of, snapshot_name
 from policy.rules import KINDS, Assignment, Kind, Policy, Resolution, resolve
 from policy.tick import Inventory, plan_tick
@@ -110,21 +112,29 @@ def test_the_base_of_a_replica_is_not_destroyed() -> None:
     assert [verdict.snapshot.guid for verdict in plan.destroy] == [2, 3, 4, 5]
 
 
-def test_a_year_of_quarter_hours() -> None:
+@pytest.mark.parametrize(
+    ("days", "every", "mondays", "months"),
+    [
+        pytest.param(365, 3600, 52, 12, id="a year of hours"),
+        pytest.param(61, 900, 9, 3, id="two months of quarter-hours"),
+        pytest.param(365, 900, 52, 12, id="a year of quarter-hours", marks=pytest.mark.soak),
+    ],
+)
+def test_every_slot_gets_its_snapshot_once(days: int, every: int, mondays: int, months: int) -> None:
     everything = Policy(name="p", frequently=4, hourly=24, daily=30, weekly=4, monthly=6, yearly=2)
     world = World(rules("tank/a", policy=everything))
     start = int(datetime.fromisoformat("2026-01-01T00:00:00Z").timestamp())
     taken: dict[str, int] = dict.fromkeys(KINDS, 0)
-    for now in range(start, start + 365 * 86400, 900):
+    for now in range(start, start + days * 86400, every):
         for name in world.tick(now)[0]:
             taken[str(kind_of(name.partition("@")[2]))] += 1
     # At the very first tick one of each kind is caught up at once; those with a slot later count it too.
     assert taken == {
-        "frequently": 365 * 96,
-        "hourly": 365 * 24,
-        "daily": 1 + 364,
-        "weekly": 1 + 52,
-        "monthly": 12,
+        "frequently": days * 86400 // every,
+        "hourly": days * 24,
+        "daily": 1 + days - 1,
+        "weekly": 1 + mondays,
+        "monthly": months,
         "yearly": 1,
     }
     # What is old enough is counted without this tick's snapshots, so one more than asked for may remain.
