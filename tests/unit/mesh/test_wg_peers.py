@@ -3,7 +3,7 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.endpoints import Endpoint
@@ -257,6 +257,9 @@ def test_no_repr_shows_a_preshared_key():
     assert repr(key(9)) not in shown
 
 
+HALF = settings(max_examples=settings.default.max_examples // 2)
+"""An example here is a whole story of rounds."""
+
 places = st.sampled_from([LAN, WAN, RELAY, ROAMED])
 numbers = st.integers(1, 5)
 wishes = st.builds(
@@ -286,6 +289,7 @@ def exclusive(peers):
     return kept
 
 
+@HALF
 @given(
     st.lists(wishes, max_size=6),
     st.dictionaries(numbers.map(key), states, max_size=5),
@@ -315,6 +319,7 @@ def test_whatever_the_device_had_one_round_brings_what_is_wished_and_the_next_ha
                 assert state.endpoint == live_before[public_key]
 
 
+@HALF
 @given(st.lists(st.floats(0.1, 30), min_size=1, max_size=40), st.integers(1, 3))
 def test_no_candidate_loses_its_turn_early_and_no_renewal_comes_early(pauses, count):
     host = Host(wish(1, *(LAN, WAN, RELAY)[:count]))

@@ -134,7 +134,7 @@ NODES = st.sampled_from(["n1", "n2", "n3"])
 DATASETS = st.sampled_from(["tank/a", "tank/b c"])
 
 
-@settings(deadline=None)  # Every change is synced to a disk of unknown speed.
+@settings(max_examples=settings.default.max_examples // 2)  # Every change is synced to a disk.
 @given(st.lists(st.tuples(st.booleans(), DATASETS, NODES, st.booleans()), max_size=12))
 def test_any_changes_leave_what_was_asked_for(
     tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[bool, str, str, bool]]
