@@ -29,6 +29,10 @@ TOOLS = {
     "syncoid": f"syncoid --quiet --no-sync-snap --sendoptions=w --recvoptions=u {SOURCE} {TARGET}",
 }
 
+WORKERS = "both workers, from their start to their end"
+IMPORTS = "one Python that only imports what a worker does"
+STARTED = f"env PYTHONPATH={WHERE} python3 -c 'import node.worker, zfs.libzfs'"
+
 
 def guest(quick: bool) -> list[Row]:
     """From the command to its end: listing, planning and starting workers are in it, for syncoid too.
@@ -40,30 +44,39 @@ def guest(quick: bool) -> list[Row]:
         host = lab["bench"]
         host.run(f"mkdir -p {WHERE} && tar -x -C {WHERE}", input=_packed())
         host.run(SETUP)
-        values: dict[str, list[float]] = {tool: [] for tool in TOOLS}
+        values: dict[str, list[float]] = {tool: [] for tool in (*TOOLS, WORKERS, IMPORTS)}
         for _ in range(runs + 1):
             for tool, command in TOOLS.items():
-                values[tool].append(_once(host, command))
+                host.run(f"zfs destroy -r {TARGET}; zpool sync", check=False)
+                values[tool].append(_timed(host, command))
+                _check(host, command)
+                if tool == OURS:
+                    steps = json.loads(host.run("cat /tmp/said").stdout)["steps"]
+                    values[WORKERS].append(sum(step["seconds"] for step in steps))
+            values[IMPORTS].append(_timed(host, STARTED))
     # The first round warms the caches of the guest, and of the emulator, which translates what it runs.
-    taken = [Taken(tool, tuple(seconds[1:])) for tool, seconds in values.items()]
-    return rows(f"{MEGABYTES} MB raw, a first send within one machine", "s", taken)
-
-
-def _once(host: Guest, command: str) -> float:
-    host.run(f"zfs destroy -r {TARGET} 2>/dev/null; zpool sync", check=False)
-    return _timed(host, command)
+    taken = {tool: Taken(tool, tuple(seconds[1:])) for tool, seconds in values.items()}
+    size = f"{MEGABYTES} MB raw, a first send within one machine"
+    return [
+        *rows(size, "s", [taken[tool] for tool in TOOLS]),
+        *rows(f"{size}: of ours", "s", [taken[OURS], taken[WORKERS], taken[IMPORTS]]),
+    ]
 
 
 def _timed(host: Guest, command: str) -> float:
     script = f"TIMEFORMAT=took=%R\ntime {{ {command} > /tmp/said; }}\n"
-    done = host.run("bash -e -o pipefail -s", input=script.encode())
-    guids = host.run(f"zfs list -Hp -t snapshot -d 1 -o guid {SOURCE} {TARGET}").stdout.split()
-    match = re.search(r"took=([\d.]+)", done.stderr)
-    if match is None or len(guids) != 2 or guids[0] != guids[1]:
-        raise RuntimeError(
-            f"{command!r} did not bring the snapshot: {done.stderr} {host.run('cat /tmp/said').stdout}"
-        )
+    said = host.run("bash -e -o pipefail -s", input=script.encode()).stderr
+    match = re.search(r"took=([\d.]+)", said)
+    if match is None:
+        raise RuntimeError(f"{command!r} took no time: {said}")
     return float(match[1])
+
+
+def _check(host: Guest, command: str) -> None:
+    """The snapshot is there, or its time is worth nothing."""
+    guids = host.run(f"zfs list -Hp -t snapshot -d 1 -o guid {SOURCE} {TARGET}").stdout.split()
+    if len(guids) != 2 or guids[0] != guids[1]:
+        raise RuntimeError(f"{command!r} did not bring the snapshot: {host.run('cat /tmp/said').stdout}")
 
 
 def _packed() -> bytes:
