@@ -30,12 +30,11 @@ from .story import (
     status,
     sums,
 )
+from .template import disk_name
 
 CANARY = "dear-diary-nobody-may-read-this"
 POLICY = """
 [policy.home]
-frequently = 4
-frequent_period = 1
 hourly = 24
 daily = 30
 monthly = 6
@@ -103,7 +102,7 @@ class Demo:
             len(made["recovery_words"]) == 24,
         )
         encrypted_dataset(self.home, "tank/home")
-        fill(self.home, "/tank/home", files=100, megabytes=96, canary=CANARY)
+        fill(self.home, "/tank/home", files=60, megabytes=40, canary=CANARY)
         self.original = sums(self.home, "/tank/home")
         invite = self.typed(
             self.home, "invite", "--role", "vault", "--name", "cloud", "--cloud-init",
@@ -215,13 +214,11 @@ class Demo:
         self.evidence.add("3", "keystatus on the vault", key, key == "unavailable")
         mounted = self.cloud.run(f"zfs mount {stored}", check=False)
         self.evidence.add("3", "mounting there fails", mounted.stderr.strip(), mounted.code != 0)
-        found = self.cloud.run(f"grep -c -a {CANARY} /dev/vdb", check=False, timeout=900)
-        self.evidence.add(
-            "3",
-            "the diary's text on the vault's disk",
-            f"{found.stdout.strip()} times",
-            found.stdout.strip() == "0",
-        )
+        self.cloud.run("zpool sync tank && sync")
+        disk = (self.cloud.directory / disk_name(1)).read_bytes()
+        diary, label = disk.count(CANARY.encode()), disk.count(b"tank")
+        seen = f"{diary} times in {len(disk) >> 20} MiB (the pool's name: {label} times)"
+        self.evidence.add("3", "the diary's text on the vault's disk", seen, diary == 0 and label > 0)
         held = snapshots(self.cloud, stored)
         for words in (
             ("snapshot", "destroy", "cloud:tank/home@later", "--yes"),
