@@ -17,7 +17,7 @@ def met(world: World) -> World:
     return world
 
 
-@pytest.mark.parametrize(("nodes", "seed"), [*product([2, 3, 5, 16], SEEDS), (40, 1)])
+@pytest.mark.parametrize(("nodes", "seed"), [*product([2, 3, 5, 16], SEEDS), pytest.param(40, 1, marks=LONG)])
 def test_everybody_is_soon_alive_to_everybody(nodes: int, seed: int) -> None:
     world = met(World(nodes, seed))
     world.run(60)
@@ -46,6 +46,8 @@ def test_one_that_is_killed_is_down_for_all_within_the_bound(nodes: int, seed: i
     bound = {2: 16, 3: 18, 8: 32, 40: 40}[nodes]
     world = met(World(nodes, seed))
     world.run(20)
+    assert world.all_see_all()
+    assert {seen.event.kind for seen in world.seen} == {"alive"}
     victim = world.ids[0]
     world.kill(victim)
     assert world.run_until(lambda: world.views(victim) == {"down"}, 200) < bound

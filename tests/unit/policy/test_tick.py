@@ -116,7 +116,7 @@ def test_the_base_of_a_replica_is_not_destroyed() -> None:
     ("days", "every", "mondays", "months"),
     [
         pytest.param(365, 3600, 52, 12, id="a year of hours"),
-        pytest.param(61, 900, 9, 3, id="two months of quarter-hours"),
+        pytest.param(31, 900, 4, 1, id="a month of quarter-hours"),
         pytest.param(365, 900, 52, 12, id="a year of quarter-hours", marks=pytest.mark.soak),
     ],
 )
