@@ -21,7 +21,7 @@ check: venv
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist worksteal -m 'not lab and not soak'
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not lab and not soak'
 
 ## The long versions of the seeded tests, and 2,000 new examples for every property.
 soak: venv
