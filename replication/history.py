@@ -26,10 +26,11 @@ class SourceHistory:
         """The snapshot with this guid."""
         return next((snapshot for snapshot in self.snapshots if snapshot.guid == guid), None)
 
-    def find(self, guid: int) -> Base | None:
-        """The snapshot with this guid, or else a bookmark made from it."""
-        mark = next((bookmark for bookmark in self.bookmarks if bookmark.guid == guid), None)
-        return self.find_snapshot(guid) or mark
+    def by_guid(self) -> dict[int, Base]:
+        """The snapshot of each guid, or else a bookmark made from it."""
+        found: dict[int, Base] = {bookmark.guid: bookmark for bookmark in reversed(self.bookmarks)}
+        found.update({snapshot.guid: snapshot for snapshot in self.snapshots})
+        return found
 
 
 @dataclass(frozen=True, slots=True)

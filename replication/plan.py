@@ -46,7 +46,8 @@ def _base(source: SourceHistory, there: TargetState, rule: Rule) -> Base | Confl
     received = there.oldest_first()
     if not received:
         return None
-    common = [(snapshot, found) for snapshot in received if (found := source.find(snapshot.guid))]
+    ours = source.by_guid()
+    common = [(snapshot, found) for snapshot in received if (found := ours.get(snapshot.guid))]
     if not common:
         return conflicts.no_common_base(source, rule, received)
     newest, base = max(common, key=lambda pair: pair[1].createtxg)

@@ -10,6 +10,8 @@ import fcntl
 import math
 import os
 import select
+import socket
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +23,10 @@ PIPE_SIZE = 1 << 20
 CHUNK = 1 << 20
 PROGRESS_SECONDS = 0.5
 WATCH_SECONDS = 10.0
+WAKE_BYTES = 256 << 10
+"""What must have arrived before a waiting receiver is woken: waking for each packet costs more than the data does."""
+LOOK_EVERY = 16
+"""Chunks that may pass before the cancel descriptor is looked at again."""
 
 Progress = Callable[[int], None]
 
@@ -55,18 +61,24 @@ class Mover:
         """Move until EOF on *source*; returns the bytes moved.
 
         Raises Cancelled, Unsupported where the kernel cannot splice these two, and OSError (EPIPE where
-        nobody reads *sink* any more). Sets O_NONBLOCK on both.
+        nobody reads *sink* any more). Sets O_NONBLOCK on both, and SO_RCVLOWAT on a socket to read from.
         """
         os.set_blocking(source, False)
         os.set_blocking(sink, False)
+        _wake_for_more_than_a_packet(source)
         bucket = TokenBucket(self.limit, self.clock()) if self.limit else None
+        reading, writing = self._poller(source, select.POLLIN, sink), self._poller(sink, select.POLLOUT, sink)
+        pausing = self._poller(None, 0, None)
+        passed = 0
         while True:
-            chunk = self._allowance(bucket)
-            self._poll({}, 0)
+            chunk = self._allowance(bucket, pausing)
+            if passed % LOOK_EVERY == 0:
+                self._poll(pausing, 0)
+            passed += 1
             count = _splice(source, sink, chunk)
             if count is None:
-                self._wait(source, select.POLLIN, sink)
-                self._wait(sink, select.POLLOUT, sink)
+                self._wait(reading, source, sink)
+                self._wait(writing, sink, sink)
                 continue
             if count == 0:
                 break
@@ -78,18 +90,18 @@ class Mover:
             self.progress(self.moved)
         return self.moved
 
-    def _allowance(self, bucket: TokenBucket | None) -> int:
+    def _allowance(self, bucket: TokenBucket | None, pausing: select.poll) -> int:
         while bucket:
             allowed = bucket.allowance(self.clock())
             if allowed:
                 return min(allowed, CHUNK)
-            self._poll({}, bucket.delay())
+            self._poll(pausing, bucket.delay())
         return CHUNK
 
-    def _wait(self, fd: int, event: int, sink: int) -> None:
-        """Until *event* on *fd*. Nobody reading *sink* ends it too, even while there is nothing to move."""
+    def _wait(self, poller: select.poll, fd: int, sink: int) -> None:
+        """Until *fd* is ready. Nobody reading *sink* ends it too, even while there is nothing to move."""
         while True:
-            ready = self._poll({sink: 0, fd: event}, WATCH_SECONDS)
+            ready = self._poll(poller, WATCH_SECONDS)
             if ready.get(sink, 0) & (select.POLLERR | select.POLLHUP):
                 raise BrokenPipeError(errno.EPIPE, "nobody reads any more")
             if fd in ready:
@@ -97,12 +109,18 @@ class Mover:
             if not ready and self.watch:
                 self.watch()
 
-    def _poll(self, interest: dict[int, int], seconds: float) -> dict[int, int]:
+    def _poller(self, fd: int | None, event: int, sink: int | None) -> select.poll:
+        """Waits for *event* on *fd*, for trouble on *sink*, and for the cancel descriptor."""
         poller = select.poll()
-        for fd, event in interest.items():
+        if sink is not None:
+            poller.register(sink, 0)
+        if fd is not None:
             poller.register(fd, event)
         if self.cancel_fd is not None:
             poller.register(self.cancel_fd, select.POLLIN)
+        return poller
+
+    def _poll(self, poller: select.poll, seconds: float) -> dict[int, int]:
         ready = dict(poller.poll(math.ceil(seconds * 1000)))
         if self.cancel_fd in ready:
             raise Cancelled
@@ -112,6 +130,13 @@ class Mover:
         if self.progress and (now := self.clock()) - self._reported >= PROGRESS_SECONDS:
             self._reported = now
             self.progress(self.moved)
+
+
+def _wake_for_more_than_a_packet(source: int) -> None:
+    """The end of the stream and errors wake the reader all the same (tcp(7), SO_RCVLOWAT)."""
+    if stat.S_ISSOCK(os.fstat(source).st_mode):
+        with socket.socket(fileno=os.dup(source)) as again:
+            again.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, WAKE_BYTES)
 
 
 def _splice(source: int, sink: int, chunk: int) -> int | None:

@@ -97,7 +97,7 @@ PLANNER = (
     Mutant(
         "versions are matched by their names",
         "replication/plan.py",
-        "(found := source.find(snapshot.guid))",
+        "(found := ours.get(snapshot.guid))",
         "(found := next((one for one in source.snapshots if one.name == snapshot.name), None))",
         _PLAN,
     ),
