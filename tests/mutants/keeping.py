@@ -118,8 +118,8 @@ PLANNER = (
     Mutant(
         "bookmarks are no base, so pruning the source ends the replication",
         "replication/history.py",
-        "return self.find_snapshot(guid) or mark",
-        "return self.find_snapshot(guid)",
+        "{bookmark.guid: bookmark for bookmark in reversed(self.bookmarks)}",
+        "{}",
         _PLAN,
     ),
     Mutant(
