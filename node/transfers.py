@@ -1,6 +1,7 @@
 """Starting transfer workers: the jobs they get, and the command that runs them."""
 
 import asyncio
+import logging
 import os
 import socket
 import sys
@@ -9,15 +10,19 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from node.offers import Offer
+from replication.errors import WorkerDied
+from replication.fork_server import ForkServer, WorkerCommand
 from replication.jobs import ReceiveJob, ReceiveOutcome, SendJob, SendOutcome
-from replication.transfer import Progress, Transfer, WorkerCommand, start_receive, start_send
+from replication.transfer import Progress, Transfer, start_receive, start_send
+
+log = logging.getLogger(__name__)
 
 PROGRESS_EVERY = 0.5
 _PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 
 
 def worker_command() -> WorkerCommand:
-    """A transfer worker of the same code and interpreter as the agent."""
+    """Transfer workers of the same code and interpreter as the agent."""
     environment = {**os.environ, "PYTHONPATH": str(_PACKAGE_ROOT)}
     return WorkerCommand((sys.executable, "-P", "-m", "node.worker"), environment)
 
@@ -26,7 +31,18 @@ class Workers:
     """The factory that the composition root hands to everything that moves streams."""
 
     def __init__(self, command: WorkerCommand) -> None:
-        self._command = command
+        self._server = ForkServer(command)
+
+    async def prepare(self) -> None:
+        """Have what the workers need imported before the first stream; a failure is said again then."""
+        try:
+            await self._server.start()
+        except WorkerDied as error:
+            log.warning("%s", error)
+
+    async def close(self) -> None:
+        """At the end, when no transfer is under way any more."""
+        await self._server.close()
 
     async def send(
         self,
@@ -42,7 +58,7 @@ class Workers:
         """A worker that writes one stream to *sock*; *resume* is (object, offset)."""
         object_, offset = resume if resume else (None, None)
         job = SendJob(snapshot=snapshot, base=base, raw=raw, object=object_, offset=offset, limit=rate_limit)
-        return await start_send(self._command, job, sock.fileno(), on_progress)
+        return await start_send(self._server, job, sock.fileno(), on_progress)
 
     async def receive(
         self,
@@ -63,7 +79,7 @@ class Workers:
             resuming=offer.resuming,
             key_fingerprint=pinned,
         )
-        return await start_receive(self._command, job, sock.fileno(), on_progress, user)
+        return await start_receive(self._server, job, sock.fileno(), on_progress, user)
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
-"""A transfer worker, ``python -m node.worker send|receive FD``: one stream, then it ends. Composition root.
+"""Transfer workers, ``python -m node.worker serve FD``: a fork server, one child for each stream. Composition root.
 
-The job is one JSON line on stdin: the fields of `SendJob` or `ReceiveJob`, and for receive ``user``, whom to
-become before a byte of the stream is read. Progress goes to stdout as lines ``{"bytes": N}``, the last line
+The job of a child is one JSON line on stdin: the fields of `SendJob` or `ReceiveJob`, and for receive ``user``,
+whom to become before a byte of the stream is read. Progress goes to stdout as lines ``{"bytes": N}``, the last line
 is ``{"outcome": {...}}``, and the exit code is 0 if there was one. SIGTERM, or nobody reading stdout,
 cancels.
 """
@@ -15,22 +15,30 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from replication.errors import BadJob, NotPermitted, TransferFailed
+from replication.forking import serve
 from replication.jobs import Outcome, SendOutcome, as_json, receive_job, send_job
 from replication.receiver import receive_stream
 from replication.sender import send_stream
 from zfs.door import Streams
 
-USAGE = "usage: python -m node.worker send|receive FD"
+USAGE = "usage: python -m node.worker serve FD"
 
 
-def run(arguments: Sequence[str], make_streams: Callable[[], Streams]) -> int:
-    """Do one job with the streams that *make_streams* gives; returns the exit code."""
-    if len(arguments) != 2 or arguments[0] not in ("send", "receive") or not arguments[1].isdigit():
+def main(arguments: Sequence[str], make_streams: Callable[[], Streams]) -> int:
+    """Serve; every child takes its streams from *make_streams*. Returns the exit code."""
+    if len(arguments) != 2 or arguments[0] != "serve" or not arguments[1].isdigit():
         print(USAGE, file=sys.stderr)
         return 2
-    cancel_fd, cancel = _cancel_on_signals()
     with socket.socket(fileno=int(arguments[1])) as sock:
-        outcome = _work(arguments[0], sock, make_streams, _Reporter(cancel), cancel_fd)
+        serve(sock, lambda direction, fd: run(direction, fd, make_streams))
+    return 0
+
+
+def run(direction: str, fd: int, make_streams: Callable[[], Streams]) -> int:
+    """Do one job, "send" or "receive", with the socket *fd*; returns the exit code."""
+    cancel_fd, cancel = _cancel_on_signals()
+    with socket.socket(fileno=fd) as sock:
+        outcome = _work(direction, sock, make_streams, _Reporter(cancel), cancel_fd)
     _say({"outcome": as_json(outcome)})
     return 0
 
@@ -113,11 +121,8 @@ def _cancel_on_signals() -> tuple[int, Callable[[], None]]:
     return reader, cancel
 
 
-def _real_streams() -> Streams:
-    from zfs.libzfs import LibZfsStreams
-
-    return LibZfsStreams()
-
-
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:], _real_streams))
+    from zfs.libzfs import LibZfsStreams, load_libraries
+
+    load_libraries()
+    sys.exit(main(sys.argv[1:], LibZfsStreams))

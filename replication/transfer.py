@@ -9,11 +9,11 @@ import contextlib
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import IO, Generic, Protocol, TypeVar
 
 from replication.errors import BadJob, WorkerDied, WorkerHangs, of_code
+from replication.fork_server import ForkServer, last_words
 from replication.jobs import (
     Outcome,
     ReceiveJob,
@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 5.0
 GIVE_UP_SECONDS = 10.0
-_TAIL = 2000
 
 Progress = Callable[[int], None]
 T = TypeVar("T", bound=Outcome)
@@ -54,59 +53,35 @@ class Process(Protocol):
     async def wait(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerCommand:
-    """How a worker is started: the words before ``send FD`` or ``receive FD``, and its environment."""
-
-    words: Sequence[str]
-    environment: Mapping[str, str] | None = None
-
-
 async def start_send(
-    command: WorkerCommand, job: SendJob, fd: int, progress: Progress | None = None
+    server: ForkServer, job: SendJob, fd: int, progress: Progress | None = None
 ) -> "Transfer[SendOutcome]":
     """A worker that writes one stream to the socket *fd*, which stays the caller's to close."""
-    process, stderr = await _spawn(command, "send", fd, as_json(job))
+    process, stderr = await _spawn(server, "send", fd, as_json(job))
     return Transfer(process, send_outcome, progress, stderr)
 
 
 async def start_receive(
-    command: WorkerCommand,
+    server: ForkServer,
     job: ReceiveJob,
     fd: int,
     progress: Progress | None = None,
     user: str | None = None,
 ) -> "Transfer[ReceiveOutcome]":
     """A worker that stores one stream from the socket *fd*; as *user* once it runs, where one is named."""
-    process, stderr = await _spawn(command, "receive", fd, {**as_json(job), "user": user})
+    process, stderr = await _spawn(server, "receive", fd, {**as_json(job), "user": user})
     return Transfer(process, receive_outcome, progress, stderr)
 
 
 async def _spawn(
-    command: WorkerCommand, direction: str, fd: int, job: Mapping[str, object]
-) -> tuple[asyncio.subprocess.Process, IO[bytes]]:
+    server: ForkServer, direction: str, fd: int, job: Mapping[str, object]
+) -> tuple[Process, IO[bytes]]:
     stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed by Transfer.outcome)
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command.words,
-            direction,
-            str(fd),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=stderr,
-            pass_fds=(fd,),
-            env=command.environment,
-        )
-    except OSError as error:
+        return await server.spawn(direction, fd, job, stderr.fileno()), stderr
+    except BaseException:
         stderr.close()
-        raise WorkerDied(f"the transfer worker could not be started: {error}") from error
-    assert process.stdin is not None
-    # One that died before it read its job is found out by `outcome`.
-    with contextlib.suppress(ConnectionError):
-        process.stdin.write(json.dumps(job).encode() + b"\n")
-        await process.stdin.drain()
-    process.stdin.close()
-    return process, stderr
+        raise
 
 
 class Transfer(Generic[T]):
@@ -206,9 +181,4 @@ class Transfer(Generic[T]):
 
     def _tail(self) -> str:
         """The end of what the worker wrote to stderr."""
-        if self._stderr is None:
-            return ""
-        with self._stderr as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - _TAIL))
-            return file.read().decode(errors="replace").strip()
+        return "" if self._stderr is None else last_words(self._stderr)

@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import TypeVar
 
 import libzfs_core as lzc
+from libzfs_core import bindings
 from libzfs_core import exceptions as lzc_errors
 
 from zfs import errors, listing
@@ -249,6 +250,15 @@ class LibZfs:
         except ZfsError as error:
             if "not currently mounted" not in error.detail:
                 raise
+
+
+def load_libraries() -> None:
+    """Find and load the C libraries now, for the children of a fork; ZFS itself is not called.
+
+    libzfs_core does it at its first call otherwise, and runs ldconfig for each to find it.
+    """
+    for library, call in ((bindings.libzfs_core, "lzc_send"), (bindings.libnvpair, "nvlist_free")):
+        getattr(library.lib, call)
 
 
 class LibZfsStreams:

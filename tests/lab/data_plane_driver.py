@@ -15,11 +15,12 @@ from typing import Any
 
 from replication.conflicts import Conflict
 from replication.errors import TransferFailed
+from replication.fork_server import ForkServer, WorkerCommand
 from replication.history import Rule, SourceHistory, TargetSnapshot, TargetState
 from replication.jobs import ReceiveJob, SendJob, as_json
 from replication.plan import plan
 from replication.steps import Full, Plan, Resume, Stream, UpToDate
-from replication.transfer import Transfer, WorkerCommand, start_receive, start_send
+from replication.transfer import Transfer, start_receive, start_send
 from zfs.errors import NotFound
 from zfs.libzfs import LibZfs
 
@@ -59,7 +60,7 @@ def joined() -> tuple[socket.socket, socket.socket]:
         return near, server.accept()[0]
 
 
-async def move(step: Stream, raw: bool, options: dict[str, Any]) -> dict[str, Any]:
+async def move(server: ForkServer, step: Stream, raw: bool, options: dict[str, Any]) -> dict[str, Any]:
     """One step; `kill` ("send" or "receive") dies when `kill_at` bytes have come through."""
     base = None if isinstance(step, Full) else step.base
     resume = step if isinstance(step, Resume) else None
@@ -86,12 +87,12 @@ async def move(step: Stream, raw: bool, options: dict[str, Any]) -> dict[str, An
         if count >= options.get("kill_at", 1 << 62) and (pid := victims.pop(options["kill"], None)):
             os.kill(pid, signal.SIGKILL)
 
+    began = time.monotonic()
     near, far = joined()
     with near, far:
-        receiver = await start_receive(WORKER, receive, far.fileno(), watch, options.get("user"))
-        sender = await start_send(WORKER, send, near.fileno())
+        receiver = await start_receive(server, receive, far.fileno(), watch, options.get("user"))
+        sender = await start_send(server, send, near.fileno())
         victims.update(send=sender.pid, receive=receiver.pid)
-    began = time.monotonic()
     async with asyncio.TaskGroup() as group:
         sent = group.create_task(in_time(outcome_of(sender)))
         got = group.create_task(in_time(outcome_of(receiver)))
@@ -107,16 +108,28 @@ async def main(options: dict[str, Any]) -> dict[str, Any]:
         return {"conflict": decided.kind, "evidence": decided.evidence}
     if isinstance(decided, UpToDate):
         return {"steps": [], "reasons": decided.reasons}
+    server = ForkServer(WORKER)
+    try:
+        done = await run(server, zfs, decided, options)
+    finally:
+        await server.close()
+    return {"steps": done, "reasons": decided.reasons, "raw": decided.raw}
+
+
+async def run(
+    server: ForkServer, zfs: LibZfs, decided: Plan, options: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """The steps of the plan, up to the first that fails."""
     done: list[dict[str, Any]] = []
     for step in decided.steps:
         if not isinstance(step, Stream):
             await zfs.abort_receive(options["target"])
             done.append({"step": "Abort"})
             continue
-        done.append(await move(step, decided.raw, options))
+        done.append(await move(server, step, decided.raw, options))
         if done[-1]["got"].get("code"):
             break
-    return {"steps": done, "reasons": decided.reasons, "raw": isinstance(decided, Plan) and decided.raw}
+    return done
 
 
 if __name__ == "__main__":

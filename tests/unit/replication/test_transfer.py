@@ -5,7 +5,7 @@ import os
 import pwd
 import socket
 import sys
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -20,8 +20,9 @@ from replication.errors import (
     WorkerDied,
     WorkerHangs,
 )
+from replication.fork_server import ForkServer, WorkerCommand
 from replication.jobs import Outcome, ReceiveJob, SendJob, receive_outcome, send_outcome
-from replication.transfer import Transfer, WorkerCommand, start_receive, start_send
+from replication.transfer import Transfer, start_receive, start_send
 from tests.unit.replication.tiny_streams import begin, fingerprint
 
 SEND = SendJob("tank/home@b", "tank/home@a", raw=True)
@@ -32,9 +33,27 @@ MB = 1 << 20
 T = TypeVar("T", bound=Outcome)
 
 
-def worker(**environment: str) -> WorkerCommand:
-    words = [sys.executable, "-m", "tests.unit.replication.tiny_worker"]
-    return WorkerCommand(words, {**os.environ, **environment})
+class Servers:
+    """Fork servers of the tiny worker, by their environment."""
+
+    def __init__(self) -> None:
+        self._started: dict[str, ForkServer] = {}
+
+    def __call__(self, **environment: str) -> ForkServer:
+        words = [sys.executable, "-m", "tests.unit.replication.tiny_worker"]
+        command = WorkerCommand(words, {**os.environ, **environment})
+        return self._started.setdefault(repr(environment), ForkServer(command))
+
+    async def close(self) -> None:
+        for server in self._started.values():
+            await server.close()
+
+
+@pytest.fixture
+async def worker() -> AsyncIterator[Servers]:
+    servers = Servers()
+    yield servers
+    await servers.close()
 
 
 @pytest.fixture
@@ -52,7 +71,7 @@ async def in_time(work: Awaitable[T]) -> T:
 Sockets = tuple[socket.socket, socket.socket]
 
 
-async def test_a_stream_from_one_worker_to_another(sockets: Sockets) -> None:
+async def test_a_stream_from_one_worker_to_another(worker: Servers, sockets: Sockets) -> None:
     near, far = sockets
     told: list[int] = []
     sender = await start_send(worker(TINY_SIZE=str(8 * MB)), SEND, near.fileno(), told.append)
@@ -67,7 +86,7 @@ async def test_a_stream_from_one_worker_to_another(sockets: Sockets) -> None:
     assert not sender.alive
 
 
-async def test_a_refusal_comes_back_as_its_own_class(sockets: Sockets) -> None:
+async def test_a_refusal_comes_back_as_its_own_class(worker: Servers, sockets: Sockets) -> None:
     near, far = sockets
     sender = await start_send(worker(TINY_SIZE="100"), SEND, near.fileno())
     receiver = await start_receive(worker(), replace(RECEIVE, to_guid=3), far.fileno())
@@ -76,7 +95,7 @@ async def test_a_refusal_comes_back_as_its_own_class(sockets: Sockets) -> None:
     await in_time(sender.outcome())
 
 
-async def test_a_cancelled_worker_says_so_and_ends(sockets: Sockets) -> None:
+async def test_a_cancelled_worker_says_so_and_ends(worker: Servers, sockets: Sockets) -> None:
     near, far = sockets
     sender = await start_send(worker(TINY_SIZE="-1"), SEND, near.fileno())
     await asyncio.to_thread(far.recv, HEAD)
@@ -86,7 +105,7 @@ async def test_a_cancelled_worker_says_so_and_ends(sockets: Sockets) -> None:
     assert not sender.alive
 
 
-async def test_a_worker_deaf_to_sigterm_is_killed(sockets: Sockets) -> None:
+async def test_a_worker_deaf_to_sigterm_is_killed(worker: Servers, sockets: Sockets) -> None:
     near, far = sockets
     sender = await start_send(worker(TINY_SIZE="-1", TINY_STUBBORN="1"), SEND, near.fileno())
     await asyncio.to_thread(far.recv, HEAD)
@@ -96,7 +115,7 @@ async def test_a_worker_deaf_to_sigterm_is_killed(sockets: Sockets) -> None:
     assert not sender.alive
 
 
-async def test_cancelling_the_task_that_waits_kills_the_worker(sockets: Sockets) -> None:
+async def test_cancelling_the_task_that_waits_kills_the_worker(worker: Servers, sockets: Sockets) -> None:
     near, far = sockets
     sender = await start_send(worker(TINY_SIZE="-1"), SEND, near.fileno())
     async with asyncio.TaskGroup() as group:
@@ -108,7 +127,7 @@ async def test_cancelling_the_task_that_waits_kills_the_worker(sockets: Sockets)
     assert not sender.alive
 
 
-async def test_a_killed_sender_is_an_interruption_over_there(sockets: Sockets) -> None:
+async def test_a_killed_sender_is_an_interruption_over_there(worker: Servers, sockets: Sockets) -> None:
     near, far = sockets
     sender = await start_send(worker(TINY_SIZE="-1"), SEND, near.fileno())
     told = asyncio.Event()
@@ -132,7 +151,7 @@ async def outcome_or_error(transfer: Transfer[T]) -> T | TransferFailed:
         return error
 
 
-async def test_a_crash_brings_its_last_words(sockets: Sockets) -> None:
+async def test_a_crash_brings_its_last_words(worker: Servers, sockets: Sockets) -> None:
     sender = await start_send(worker(TINY_CRASH="1"), SEND, sockets[0].fileno())
     with pytest.raises(WorkerDied, match="as the test wished"):
         await in_time(sender.outcome())
@@ -140,11 +159,11 @@ async def test_a_crash_brings_its_last_words(sockets: Sockets) -> None:
 
 async def test_a_command_that_is_not_there(sockets: Sockets) -> None:
     with pytest.raises(WorkerDied, match="could not be started"):
-        await start_send(WorkerCommand(["/nowhere/python"]), SEND, sockets[0].fileno())
+        await start_send(ForkServer(WorkerCommand(["/nowhere/python"])), SEND, sockets[0].fileno())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-async def test_the_receiving_worker_becomes_the_user_it_is_told(sockets: Sockets) -> None:
+async def test_the_receiving_worker_becomes_the_user_it_is_told(worker: Servers, sockets: Sockets) -> None:
     near, far = sockets
     received = asyncio.Event()
     receiver = await start_receive(worker(), RECEIVE, far.fileno(), lambda _: received.set(), user="nobody")
@@ -164,13 +183,13 @@ async def test_the_receiving_worker_becomes_the_user_it_is_told(sockets: Sockets
     assert isinstance(outcome.result(), Interrupted)
 
 
-async def test_an_unknown_user_is_a_bad_job(sockets: Sockets) -> None:
+async def test_an_unknown_user_is_a_bad_job(worker: Servers, sockets: Sockets) -> None:
     receiver = await start_receive(worker(), RECEIVE, sockets[1].fileno(), user="no-such-user")
     with pytest.raises(BadJob, match="no-such-user"):
         await in_time(receiver.outcome())
 
 
-async def test_a_name_that_zfs_would_not_take_is_a_bad_job(sockets: Sockets) -> None:
+async def test_a_name_that_zfs_would_not_take_is_a_bad_job(worker: Servers, sockets: Sockets) -> None:
     receiver = await start_receive(worker(), replace(RECEIVE, snapshot="no snapshot"), sockets[1].fileno())
     with pytest.raises(BadJob):
         await in_time(receiver.outcome())
