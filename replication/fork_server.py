@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -113,7 +113,8 @@ class ForkServer:
     async def start(self) -> None:
         """Start the server if it does not run; what it imports is not waited for. Raises WorkerDied."""
         async with self._turn:
-            await self._running()
+            with _worker_died():
+                await self._running()
 
     async def close(self) -> None:
         """End the server. Its children go on, unwatched: see the transfers through before."""
@@ -130,11 +131,12 @@ class ForkServer:
         A server that is found dead, or dies over this, is started again once. Raises WorkerDied.
         """
         async with self._turn:
-            try:
+            with _worker_died():
+                try:
+                    return await self._spawn(direction, fd, job, stderr)
+                except _ServerGone as error:
+                    log.warning("%s; it is started again", error)
                 return await self._spawn(direction, fd, job, stderr)
-            except _ServerGone as error:
-                log.warning("%s; it is started again", error)
-            return await self._spawn(direction, fd, job, stderr)
 
     async def _spawn(self, direction: str, fd: int, job: Mapping[str, object], stderr: int) -> Forked:
         server = await self._running()
@@ -238,30 +240,29 @@ class _Server:
 
     @classmethod
     async def start(cls, command: WorkerCommand, heard: Heard, lost: Lost) -> "_Server":
-        """Raises WorkerDied where there is no such program."""
+        """Raises OSError where there is no such program."""
         with contextlib.ExitStack() as opened:
             stderr = opened.enter_context(tempfile.TemporaryFile())
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             opened.enter_context(ours).setblocking(False)
             with theirs:
-                try:
-                    process = await asyncio.create_subprocess_exec(
-                        *command.words,
-                        "serve",
-                        str(theirs.fileno()),
-                        stdin=asyncio.subprocess.DEVNULL,
-                        stdout=asyncio.subprocess.DEVNULL,
-                        stderr=stderr,
-                        pass_fds=(theirs.fileno(),),
-                        env=command.environment,
-                    )
-                except OSError as error:
-                    raise WorkerDied(f"the transfer worker could not be started: {error}") from error
+                process = await asyncio.create_subprocess_exec(
+                    *command.words,
+                    "serve",
+                    str(theirs.fileno()),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=stderr,
+                    pass_fds=(theirs.fileno(),),
+                    env=command.environment,
+                )
             opened.pop_all()
         return cls(process, ours, stderr, heard, lost)
 
     def send(self, message: Mapping[str, object], fds: Sequence[int]) -> None:
         """Raises ConnectionError where the server is gone."""
+        if self.gone:
+            raise ConnectionResetError
         socket.send_fds(self._sock, [json.dumps(message).encode()], fds)
 
     async def end(self, grace: float = GRACE_SECONDS) -> str:
@@ -297,6 +298,15 @@ class _Server:
         else:
             self._let_go()
             self._lost()
+
+
+@contextlib.contextmanager
+def _worker_died() -> Iterator[None]:
+    """No such program, no descriptor left, no memory: for a transfer it is all the same."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkerDied(f"the transfer worker could not be started: {error}") from error
 
 
 async def _reading(fd: int) -> tuple[asyncio.StreamReader, asyncio.BaseTransport]:

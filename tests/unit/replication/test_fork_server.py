@@ -1,7 +1,9 @@
 """The fork server and its agent's side: real processes over tiny streams."""
 
 import asyncio
+import contextlib
 import os
+import resource
 import signal
 import socket
 import sys
@@ -12,6 +14,7 @@ from typing import TypeVar
 
 import pytest
 
+from replication import fork_server
 from replication.errors import Interrupted, PeerGone, TransferFailed, WorkerDied
 from replication.fork_server import UNKNOWN_CODE, ForkServer, WorkerCommand
 from replication.jobs import Outcome, ReceiveJob, ReceiveOutcome, SendJob, SendOutcome
@@ -254,6 +257,25 @@ class TestTheServerIsKilled:
         assert sent.bytes == HEAD + 10
         assert server.pid != first
 
+    async def test_seen_to_be_gone_just_before_it_is_asked_it_is_started_again(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        server = make(TINY_SIZE="10")
+        await server.start()
+        first = server.pid
+        opened = fork_server._reading
+
+        async def meanwhile(fd: int) -> tuple[asyncio.StreamReader, asyncio.BaseTransport]:
+            if server.pid == first:
+                kill(first)
+            while server.pid == first:
+                await asyncio.sleep(0)
+            return await opened(fd)
+
+        monkeypatch.setattr(fork_server, "_reading", meanwhile)
+        sent, _ = await in_time(one_transfer(server))
+        assert sent.bytes == HEAD + 10
+
     async def test_again_and_again_no_descriptor_is_left(self, make: Make) -> None:
         server = make(TINY_SIZE="10")
         await one_transfer(server)
@@ -282,6 +304,24 @@ class TestTheEnd:
         assert not Path(f"/proc/{pid}").exists()
         assert server.pid is None
         assert count("self") == here
+
+    async def test_without_descriptors_the_transfer_fails_and_nothing_else(self, make: Make) -> None:
+        server = make(TINY_SIZE="10")
+        await one_transfer(server)
+        here = count("self")
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with pair() as (near, _):
+            for spare in range(8):
+                top = max(map(int, os.listdir("/proc/self/fd")))
+                resource.setrlimit(resource.RLIMIT_NOFILE, (min(top + spare, soft), hard))
+                try:
+                    with contextlib.suppress(WorkerDied, OSError):
+                        await outcome_or_error(await start_send(server, SEND, near.fileno()))
+                finally:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        await asyncio.sleep(0)
+        assert count("self") == here
+        await one_transfer(server)
 
     async def test_closing_one_that_never_started(self, make: Make) -> None:
         await make().close()
