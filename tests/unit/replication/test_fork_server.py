@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import pytest
 
+from node.transfers import Workers
 from replication import fork_server
 from replication.errors import Interrupted, PeerGone, TransferFailed, WorkerDied
 from replication.fork_server import UNKNOWN_CODE, ForkServer, WorkerCommand
@@ -32,14 +33,19 @@ Out = TypeVar("Out", bound=Outcome)
 Make = Callable[..., ForkServer]
 
 
+def command(**environment: str) -> WorkerCommand:
+    """Any warning is an error: forking beside other threads would be one."""
+    words = [sys.executable, "-W", "error", "-m", "tests.unit.replication.tiny_worker"]
+    return WorkerCommand(words, {**os.environ, **environment})
+
+
 @pytest.fixture
 async def make() -> AsyncIterator[Make]:
     """Fork servers of the tiny worker."""
     made: list[ForkServer] = []
 
     def one(**environment: str) -> ForkServer:
-        words = [sys.executable, "-W", "error", "-m", "tests.unit.replication.tiny_worker"]
-        made.append(ForkServer(WorkerCommand(words, {**os.environ, **environment})))
+        made.append(ForkServer(command(**environment)))
         return made[-1]
 
     yield one
@@ -292,6 +298,28 @@ class TestTheServerIsKilled:
             await start_send(server, SEND, near.fileno())
         await asyncio.sleep(0)  # a pipe of asyncio is closed one turn after it is told
         assert count("self") == here
+
+
+class TestTheFactoryOfTheAgent:
+    async def test_what_was_prepared_is_used_and_closed(self, caplog: pytest.LogCaptureFixture) -> None:
+        workers = Workers(command(TINY_SIZE="10"))
+        await workers.prepare()
+        pid = workers._server.pid
+        with pair() as (near, far):
+            sender = await workers.send(near, snapshot="tank/home@b", base=None, raw=True)
+            assert workers._server.pid == pid
+            assert len(await read(far, HEAD + 10)) == HEAD + 10
+            assert (await in_time(sender.outcome())).bytes == HEAD + 10
+        await workers.close()
+        assert not Path(f"/proc/{pid}").exists()
+        assert not caplog.records
+
+    async def test_that_it_cannot_be_prepared_is_said_and_no_more(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        workers = Workers(WorkerCommand(["/nowhere/python"]))
+        await workers.prepare()
+        assert "could not be started" in caplog.text
 
 
 class TestTheEnd:
