@@ -96,7 +96,7 @@ class Agent:
         """Everything that exists for the whole run."""
         self.zfs = LibZfs()
         self.wireguard = KernelWireGuard()
-        workers = Workers(worker_command())
+        self.workers = Workers(worker_command())
         self.mesh = Membership(
             MeshStore(self._places.mesh),
             LocalState(self._places.state),
@@ -110,13 +110,13 @@ class Agent:
         self.storage = Storage(self.zfs, self.mesh.local, lambda: self._settings.storage_under)
         self.replicas = Replicas(
             self.zfs,
-            workers,
+            self.workers,
             self._places.state / "keys",
             terms=self.storage.terms,
             only_raw=lambda: self.mesh.my_role() == "vault",
             now=time.time,
         )
-        self.replicator = Replicator(self.zfs, workers, self.mesh, time.time)
+        self.replicator = Replicator(self.zfs, self.workers, self.mesh, time.time)
         self.replicator.finished = self._reported.set
         self.snapshotter = Snapshotter(
             self.zfs,
@@ -124,7 +124,9 @@ class Agent:
             replica_roots=lambda: self.storage.roots,
             taken=lambda dataset: self.replicator.wake(dataset=dataset),
         )
-        self.exchange = Exchange(self.mesh, self._served, random.Random())
+        self.exchange = Exchange(
+            self.mesh, self._served, random.Random(), lambda node: self._states().get(node) != "down"
+        )
         self.sharing = Sharing(
             self.zfs,
             self.mesh,
@@ -163,6 +165,7 @@ class Agent:
         self.mesh.load()
         api = self._api()
         await api.start()
+        await self.workers.prepare()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
@@ -193,6 +196,7 @@ class Agent:
         finally:
             await self.admissions.close()
             await api.stop()
+            await self.workers.close()
             self.wireguard.close()
 
     def _api(self) -> Api:
@@ -200,7 +204,7 @@ class Agent:
             self.zfs,
             self.mesh,
             self.replicator,
-            Restorer(self.zfs, Workers(worker_command()), self.mesh),
+            Restorer(self.zfs, self.workers, self.mesh),
             self.sharing,
             config=self._places.config,
             settings=lambda: self._settings,
@@ -382,6 +386,11 @@ class Agent:
             if self._server is not None:
                 self._server.cut(address)
             await self.sharing.revoke(address)
+
+    async def _admitted(self) -> None:
+        """A node was admitted here: the others know before it is said, or a host that is lost takes it along."""
+        await self._follow_mesh_or_say_why()
+        await self.exchange.tell_everyone()
 
     async def _expelled(self, member: Member) -> None:
         """An eviction by this node: complete here before it is acknowledged."""

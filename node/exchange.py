@@ -2,6 +2,7 @@
 of them after something new. A vault only answers."""
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Iterable, Mapping
@@ -17,14 +18,21 @@ log = logging.getLogger(__name__)
 
 EVERY_S = 10.0
 TIMEOUT_S = 15.0
+SPREAD_S = 10.0
 
 
 class Exchange:
-    """`served` gives the ids of the nodes that a vault stores for: those whose reports it may see."""
+    """`served` gives the ids of the nodes that a vault stores for: those whose reports it may see; `reachable`
+    whether a node is worth waiting for."""
 
     def __init__(
-        self, membership: Membership, served: Callable[[str], Iterable[str]], rng: random.Random
+        self,
+        membership: Membership,
+        served: Callable[[str], Iterable[str]],
+        rng: random.Random,
+        reachable: Callable[[str], bool] = lambda _node: True,
     ) -> None:
+        self._reachable = reachable
         self._mesh = membership
         self._served = served
         self._rng = rng
@@ -70,10 +78,23 @@ class Exchange:
             except TimeoutError:
                 everyone = False
             self._news.clear()
-            peers = self._peers()
-            if not everyone and peers:
-                peers = [self._rng.choice(peers)]
-            await asyncio.gather(*(self._compare(peer) for peer in peers))
+            if everyone:
+                await self._compare_with(self._within_reach())
+            elif peers := self._peers():
+                await self._compare(self._rng.choice(peers))
+
+    async def tell_everyone(self, within: float = SPREAD_S) -> None:
+        """Compare with every peer within reach now; returns when that is done, or after *within* seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._compare_with(self._within_reach())
+
+    async def _compare_with(self, peers: Iterable[Member]) -> None:
+        await asyncio.gather(*(self._compare(peer) for peer in peers))
+
+    def _within_reach(self) -> list[Member]:
+        """Peers that are down are left to the rounds: waiting for them would keep the news from the others."""
+        return [peer for peer in self._peers() if self._reachable(peer.id)]
 
     def _peers(self) -> list[Member]:
         if not self._mesh.joined:

@@ -80,12 +80,13 @@ def replica(host: Guest, dataset: str, target: str) -> dict[str, Any] | None:
 
 
 def alive(host: Guest, *names: str, timeout: float = 120) -> None:
-    """Wait until `host` sees all of them alive."""
-    eventually(
-        f"{host.name} sees {', '.join(names)} alive",
-        lambda: all((n := node(host, name)) and n["state"] == "alive" for name in names),
-        timeout,
-    )
+    """Wait until `host` sees all of them alive, and has a session of its own with each."""
+
+    def reached(name: str) -> bool:
+        seen = node(host, name)
+        return bool(seen and seen["state"] == "alive" and seen["path"].startswith("direct"))
+
+    eventually(f"{host.name} reaches {', '.join(names)}", lambda: all(map(reached, names)), timeout)
 
 
 def encrypted_dataset(host: Guest, dataset: str) -> None:
