@@ -261,7 +261,7 @@ class Demo:
             "4", "same sha256 of every file", f"{len(read.splitlines())} files", read == self.original
         )
         nat = self.lab.nat("home")
-        stranger = self.lab.start(Host("stranger", nat="easy", lan="home", disks=0))
+        stranger = self.lab.start(Host("stranger", nat="easy", lan="home", disks=0, meshkeep=False))
         refused = self._mount_as_stranger(stranger, nat.private if nat else "")
         self.evidence.add(
             "4",
