@@ -230,10 +230,10 @@ class TestTheScript:
         sources = vm.root / "etc/apt/sources.list.d/debian.sources"
         sources.write_text("Types: deb\nSuites: trixie\nComponents: main\n")
         old = vm.root / "etc/apt/sources.list"
-        old.write_text("# mine\ndeb http://deb.debian.org/debian trixie main\n")
+        old.write_text("# mine\ndeb http://mirror.example/debian trixie main\n")
         assert vm.run(MACHINE).returncode == 0
         assert sources.read_text() == "Types: deb\nSuites: trixie\nComponents: main contrib\n"
-        assert old.read_text() == "# mine\ndeb http://deb.debian.org/debian trixie main contrib\n"
+        assert old.read_text() == "# mine\ndeb http://mirror.example/debian trixie main contrib\n"
         assert vm.called.index("apt-get -q update") < next(
             number for number, line in enumerate(vm.called) if "zfs-dkms zfsutils-linux" in line
         )
