@@ -84,7 +84,7 @@ def alive(host: Guest, *names: str, timeout: float = 120) -> None:
 
     def reached(name: str) -> bool:
         seen = node(host, name)
-        return bool(seen and seen["state"] == "alive" and seen["path"].startswith("direct"))
+        return bool(seen and seen["state"] == "alive" and seen["path"].startswith(("direct", "this node")))
 
     eventually(f"{host.name} reaches {', '.join(names)}", lambda: all(map(reached, names)), timeout)
 
