@@ -222,8 +222,9 @@ class Admissions:
             raise MeshkeepError(
                 verdict.text, code=f"invite_{verdict.code}", exit=Exit.REFUSED, hint=verdict.hint
             )
-        await self._open_door()
-        await self._door.dial(keys.public, endpoint)
+        async with self._turn:
+            await self._open_door()
+            await self._door.dial(keys.public, endpoint)
         await request.progress({"state": "dialling", "address": str(endpoint)})
         try:
             async with asyncio.timeout(timeout):
@@ -335,10 +336,10 @@ class Admissions:
     async def _arrived(self, node: str) -> None:
         member = self._mesh.view().members[node]
         log.info("%s has joined as %s (%s)", member.name, member.role, node)
+        await self._joined()
         for invite in self._mesh.store.invites():
             if invite.used_by == node:
                 self._arrivals.setdefault(invite.id, asyncio.Event()).set()
-        await self._joined()
 
     def _find(self, id_: str) -> Invite:
         found = [one for one in self._mesh.store.invites() if one.id == id_]

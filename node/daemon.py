@@ -7,7 +7,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from mesh.gossip import Gossip
 from mesh.hosts import HostsError
 from mesh.link_errors import LinkError
 from mesh.link_server import LinkServer
+from mesh.objects import MAX_REPORT
 from mesh.store import DEFAULT, MeshStore, StoreError
 from mesh.swim import Event, Peer, Swim
 from mesh.trust import Member
@@ -60,8 +61,8 @@ STATE = Path("/var/lib/meshkeep")
 TEND_S = 3.0
 SHARE_S = 30.0
 REPORT_S = 30.0
-# What the mesh can fail with and be tried again: said in `status` meanwhile.
-MESH_TROUBLE = (FirewallError, WireGuardError, HostsError, MeshkeepError, OSError)
+# What a host can be in the way with; everything else is a bug and logged with its traceback.
+TROUBLE = (FirewallError, WireGuardError, HostsError, StoreError, MeshkeepError, ZfsError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ class Agent:
         self.snapshotter = Snapshotter(
             self.zfs,
             needed=self.replicator.needed,
-            replica_roots=lambda: self.storage.roots,
+            replica_roots=lambda: (*self.storage.roots, *self.mesh.local.restoring()),
             taken=lambda dataset: self.replicator.wake(dataset=dataset),
         )
         self.exchange = Exchange(
@@ -139,7 +140,7 @@ class Agent:
         self.admissions = Admissions(
             self.mesh,
             IssuerDoor(self.wireguard),
-            joined=self._follow_mesh_or_say_why,
+            joined=self._admitted,
             expelled=self._expelled,
         )
         self.joining = Joining(
@@ -204,7 +205,7 @@ class Agent:
             self.zfs,
             self.mesh,
             self.replicator,
-            Restorer(self.zfs, self.workers, self.mesh),
+            Restorer(self.zfs, self.workers, self.mesh, self.mesh.local),
             self.sharing,
             config=self._places.config,
             settings=lambda: self._settings,
@@ -257,7 +258,8 @@ class Agent:
     async def reload(self) -> None:
         """Take the new configuration, or raise ConfigError and keep the old."""
         self._settings = await asyncio.to_thread(lambda: load(config_files(self._places.config)))
-        self._problems.pop("config", None)
+        for told in ("config", "reload_failed"):
+            self._problems.pop(told, None)
         self._apply_settings()
         if self.mesh.joined:
             await self.sharing.apply()
@@ -280,15 +282,7 @@ class Agent:
 
     async def _reload_quietly(self) -> None:
         """SIGHUP: nobody waits for an answer, so the log and `status` say it."""
-        try:
-            await self.reload()
-        except MeshkeepError as error:
-            log.error("%s\n%s", error.what, error.why)
-            self._problems["config"] = Problem(
-                "config_invalid",
-                f"{error.what}; the old one keeps running: {error.why}",
-                "meshkeep config check",
-            )
+        await self._step("reload_failed", "the configuration was not taken over", self.reload)
 
     # -- the mesh ----------------------------------------------------------------------------------------------
 
@@ -307,13 +301,20 @@ class Agent:
             self._news.clear()
 
     async def _follow_mesh_or_say_why(self) -> None:
+        await self._step("mesh_down", "the mesh is not as it should be", self._follow_mesh)
+
+    async def _step(self, code: str, what: str, step: Callable[[], Awaitable[None]]) -> None:
+        """One step of a loop that must outlive it: what goes wrong is said in `status` and tried again."""
         try:
-            await self._follow_mesh()
-            self._problems.pop("mesh", None)
-        except MESH_TROUBLE as error:
-            if "mesh" not in self._problems:
-                log.warning("the mesh is not as it should be: %s", error)
-            self._problems["mesh"] = Problem("mesh_down", f"the mesh is not as it should be: {error}")
+            await step()
+        except Exception as error:
+            if code not in self._problems:
+                expected = isinstance(error, TROUBLE)
+                log.warning("%s: %s", what, error, exc_info=None if expected else error)
+            why = f"{error}: {error.why}" if isinstance(error, ConfigError) else str(error)
+            self._problems[code] = Problem(code, f"{what}: {why}", "journalctl -u meshkeep-agent")
+        else:
+            self._problems.pop(code, None)
 
     async def _follow_mesh(self) -> None:
         await self._expel_the_gone()
@@ -334,19 +335,21 @@ class Agent:
         if self._server is not None or self._group is None:
             return
         address = self.mesh.address_of(me.id)
-        self._server = LinkServer(address, handler=self.peer_api, device=INTERFACE)
-        self._gossip = Gossip(
-            Swim(me.id, random.Random(), quiet=me.role == "vault", incarnation=int(time.time())),
-            address,
-            device=INTERFACE,
-            node_at=self._node_at,
-            address_of=self._address_of,
-            on_event=self._heard,
-        )
-        self._running = [
-            self._group.create_task(self._server.serve()),
-            self._group.create_task(self._gossip.run()),
-        ]
+        server = LinkServer(address, handler=self.peer_api, device=INTERFACE)
+        try:
+            gossip = Gossip(
+                Swim(me.id, random.Random(), quiet=me.role == "vault", incarnation=int(time.time())),
+                address,
+                device=INTERFACE,
+                node_at=self._node_at,
+                address_of=self._address_of,
+                on_event=self._heard,
+            )
+        except OSError:
+            server.close()
+            raise
+        self._server, self._gossip = server, gossip
+        self._running = [self._group.create_task(server.serve()), self._group.create_task(gossip.run())]
         self._notifier.notify(f"STATUS={self._line()}")
 
     def _end_services(self) -> None:
@@ -381,11 +384,13 @@ class Agent:
         """Nodes that were active at the last look and are not any more: their access goes first."""
         now = {m.id: self.mesh.address_of(m.id) for m in self.mesh.view().active()}
         gone = {node: address for node, address in self._known.items() if node not in now}
-        self._known = now
+        self._known |= now
         for address in gone.values():
             if self._server is not None:
                 self._server.cut(address)
+        for node, address in gone.items():
             await self.sharing.revoke(address)
+            del self._known[node]  # not before it is done: a failure is tried again at the next look
 
     async def _admitted(self) -> None:
         """A node was admitted here: the others know before it is said, or a host that is lost takes it along."""
@@ -412,13 +417,7 @@ class Agent:
         """What is exported follows what is mounted: after boot, after load-key, after an eviction."""
         while True:
             if self.mesh.joined and (self._settings.shares or self.sharing.serving):
-                try:
-                    await self.sharing.apply()
-                    self._problems.pop("shares", None)
-                except (MeshkeepError, ZfsError, OSError) as error:
-                    self._problems["shares"] = Problem(
-                        "shares_failed", f"shares are not as they should be: {error}"
-                    )
+                await self._step("shares_failed", "shares are not as they should be", self.sharing.apply)
             await asyncio.sleep(SHARE_S)
 
     async def _keep_reporting(self) -> None:
@@ -428,14 +427,15 @@ class Agent:
                 async with asyncio.timeout(REPORT_S):
                     await self._reported.wait()
             self._reported.clear()
-            if not self.mesh.joined:
-                continue
-            try:
-                datasets = await self.overview.own_datasets()
-                if datasets or self.mesh.me().report is not None:
-                    self.mesh.report(status.report_body(datasets))
-            except (MeshkeepError, ZfsError) as error:
-                log.info("no report this time: %s", error)
+            if self.mesh.joined and self.mesh.admitted:
+                await self._step(
+                    "report_failed", "the other nodes are not told of our datasets", self._report
+                )
+
+    async def _report(self) -> None:
+        datasets = await self.overview.own_datasets()
+        if datasets or self.mesh.me().report is not None:
+            self.mesh.report(status.report_body(datasets, limit=MAX_REPORT))
 
     # -- small answers -----------------------------------------------------------------------------------------
 

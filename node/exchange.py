@@ -10,8 +10,10 @@ from typing import Any
 
 from mesh.link_errors import LinkError, Refusal
 from mesh.objects import Record, Report
+from mesh.store import StoreError
 from mesh.sync import BadSync, Digest, SignedItem, batches, digest, missing, pick
 from mesh.trust import Item, Member
+from node.errors import MeshkeepError
 from node.membership import Membership
 
 log = logging.getLogger(__name__)
@@ -19,6 +21,9 @@ log = logging.getLogger(__name__)
 EVERY_S = 10.0
 TIMEOUT_S = 15.0
 SPREAD_S = 10.0
+COMPARE_S = 60.0
+MAX_ROUNDS = 32
+"""A peer that has ever more to say gets no more of our time in one comparison."""
 
 
 class Exchange:
@@ -109,16 +114,17 @@ class Exchange:
 
     async def _compare(self, peer: Member) -> None:
         try:
-            await self.compare(peer)
-        except (LinkError, BadSync, KeyError, TypeError) as error:
+            async with asyncio.timeout(COMPARE_S):
+                await self.compare(peer)
+        except (LinkError, BadSync, KeyError, TypeError, MeshkeepError, TimeoutError) as error:
             log.debug("no exchange with %s: %s", peer.name, error)
-        except OSError as error:
+        except (OSError, StoreError) as error:
             log.error("what %s sent could not be stored: %s", peer.name, error)
 
     async def compare(self, peer: Member) -> None:
         """Until both know the same. Raises LinkError, BadSync."""
         link, address = self._mesh.link(), self._mesh.address_of(peer.id)
-        while True:
+        for _ in range(MAX_ROUNDS):
             mine = list(self._for(peer))
             answer = await link.call(address, "mesh.sync", {"digest": digest(mine).as_json()}, TIMEOUT_S)
             new = self._mesh.add(SignedItem.from_json(raw).data for raw in answer["items"])

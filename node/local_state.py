@@ -1,4 +1,5 @@
-"""Small facts that belong to this host alone: where peers were once reached, and the terms of a vault."""
+"""Small facts that belong to this host alone: where peers were once reached, the terms of a vault, and which datasets
+are being restored."""
 
 import json
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ class LocalState:
     def __init__(self, path: Path) -> None:
         self._hints = path / "hints.json"
         self._terms = path / "vault.json"
+        self._restoring = path / "restoring.json"
         self._known: dict[str, tuple[Endpoint, ...]] | None = None
 
     def hints(self) -> Mapping[str, tuple[Endpoint, ...]]:
@@ -42,3 +44,15 @@ class LocalState:
     def save_terms(self, terms: VaultTerms) -> None:
         """Once, at the join; later only the vault's own console changes them."""
         write_durably(self._terms, json.dumps([terms.under, terms.quota, terms.floor_days]).encode())
+
+    def restoring(self) -> frozenset[str]:
+        """Datasets whose restore has begun and not ended: nothing else may touch them."""
+        return frozenset(json.loads(self._restoring.read_text())) if self._restoring.exists() else frozenset()
+
+    def begin_restore(self, dataset: str) -> None:
+        """Durable when this returns."""
+        write_durably(self._restoring, json.dumps(sorted({*self.restoring(), dataset})).encode())
+
+    def end_restore(self, dataset: str) -> None:
+        """It is whole, or nothing of it is there."""
+        write_durably(self._restoring, json.dumps(sorted(self.restoring() - {dataset})).encode())

@@ -98,6 +98,12 @@ class Membership:
         """Whether this node is in a mesh."""
         return self.trust is not None
 
+    @property
+    def admitted(self) -> bool:
+        """Whether the mesh still counts this node in."""
+        member = self.view().members.get(self.identity.id) if self.trust else None
+        return member is not None and member.active
+
     def view(self) -> View:
         """Raises MeshkeepError where there is no mesh."""
         if self.trust is None:

@@ -127,6 +127,7 @@ class Replicas:
         if await self._end_earlier(replica.dataset):
             replica = await self._places.find(owners, offer.dataset)
         self._judge(replica, offer)
+        await self._hold_all(replica)
         if replica.look is None:
             await self._places.prepare(replica)
         await self._refuse_what_cannot_fit(replica, offer)
@@ -150,6 +151,12 @@ class Replicas:
             if self._receiving.get(replica.dataset) is transfer:
                 del self._receiving[replica.dataset]
         return await self._confirm(replica, offer, outcome, failure)
+
+    async def _hold_all(self, replica: Replica) -> None:
+        """A crash between receiving and confirming leaves a snapshot without its hold: make up for it."""
+        bare = [one.full_name for one in replica.look.snapshots if not one.holds] if replica.look else []
+        if bare:
+            await self._zfs.hold(FLOOR_HOLD, bare)
 
     def _judge(self, replica: Replica, offer: Offer) -> None:
         """Whether the offer fits what is here. Raises Refusal."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mesh.link import Link
-from mesh.link_errors import LinkError, LinkTimeout, PeerRefused, PeerUnreachable
+from mesh.link_errors import LinkError, LinkTimeout, PeerBroke, PeerRefused, PeerUnreachable
 from node import protection
 from node.errors import Exit, MeshkeepError
 from node.job import Job, Report
@@ -190,6 +190,9 @@ class Replicator:
             except asyncio.CancelledError:
                 job.stopped()
                 raise
+            except Exception as error:
+                log.exception("%s -> %s", job.dataset, job.target)
+                raise job.fail(*_explain(job, error)) from error
             job.finish(report)
             self.finished()
             return report
@@ -310,13 +313,17 @@ class Replicator:
                 hint="zfs list",
             ) from None
         answer = await self._directory.link().call(peer.address, "replica.state", {"dataset": job.dataset})
-        job.began_raw = bool(answer["encrypted"]) if answer["snapshots"] else None
         now, written = int(self._now()), look.dataset.written
-        job.see(
-            protection.as_of(look.snapshots, written, answer["snapshots"], now=now),
-            protection.behind(look.snapshots, answer["snapshots"]),
-        )
-        return _source(look), target_state(answer)
+        try:
+            there = target_state(answer)
+            job.began_raw = bool(answer["encrypted"]) if there.snapshots else None
+            job.see(
+                protection.as_of(look.snapshots, written, answer["snapshots"], now=now),
+                protection.behind(look.snapshots, answer["snapshots"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:  # a target is not trusted to make sense
+            raise PeerBroke(peer.address, f"its answer makes no sense: {error!r}") from error
+        return _source(look), there
 
     def _rule(self, job: Job, peer: Peer, source: SourceHistory) -> Rule:
         """Raises MeshkeepError for a target that stores nothing."""

@@ -11,6 +11,7 @@ from typing import Any
 from mesh.link_errors import LinkTimeout, PeerRefused, PeerUnreachable
 from node.errors import Exit, MeshkeepError
 from node.job import Job
+from node.local_state import LocalState
 from node.offers import Offer
 from node.replicator import Directory, Peer
 from node.transfers import Workers, watched
@@ -47,8 +48,10 @@ class Restorer:
         zfs: Zfs,
         workers: Workers,
         directory: Directory,
+        local: LocalState,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self._local = local
         self._pause = pause
         self._zfs = zfs
         self._workers = workers
@@ -61,11 +64,33 @@ class Restorer:
         await self._check_place(wanted)
         peer = self._directory.peer(wanted.node)
         replica = await self._choose(wanted, peer)
+        ours = wanted.to in self._local.restoring() or not await self._exists(wanted.to)
+        if not ours:
+            there, here = await self._both(wanted, replica)
+            if isinstance(plan(there, here, _rule(wanted, peer, replica)), UpToDate):
+                return await self._report(wanted, replica, Job(wanted.dataset, wanted.node))
+            raise _occupied(wanted, "no restore to it is under way")
+        self._local.begin_restore(wanted.to)
+        try:
+            return await self._fetch_all(wanted, replica, peer, progress)
+        finally:
+            if not await self._exists(wanted.to):
+                self._local.end_restore(wanted.to)
+
+    async def _fetch_all(
+        self,
+        wanted: Wanted,
+        replica: Mapping[str, Any],
+        peer: Peer,
+        progress: Callable[[Mapping[str, Any]], Awaitable[None]],
+    ) -> dict[str, Any]:
+        """Plan and fetch until the plan says that nothing is left."""
         job = Job(wanted.dataset, wanted.node)
         attempts = 0
         while True:
             decided = plan(*await self._both(wanted, replica), _rule(wanted, peer, replica))
             if isinstance(decided, UpToDate):
+                self._local.end_restore(wanted.to)
                 return await self._report(wanted, replica, job)
             if isinstance(decided, Conflict):
                 raise _occupied(wanted, "; ".join(decided.evidence))
@@ -109,6 +134,13 @@ class Restorer:
                 exit=Exit.REFUSED,
                 hint=f"--to {wanted.to}/restored",
             )
+
+    async def _exists(self, dataset: str) -> bool:
+        try:
+            await self._zfs.dataset(dataset)
+        except zfs_errors.NotFound:
+            return False
+        return True
 
     async def _choose(self, wanted: Wanted, peer: Peer) -> dict[str, Any]:
         """The replica that is meant, of those the peer says are ours."""

@@ -48,8 +48,18 @@ def dataset_line(
     }
 
 
-def report_body(datasets: Sequence[Mapping[str, Any]]) -> bytes:
-    """What a node tells the others of its datasets: canonical JSON, signed by the mesh."""
+def report_body(datasets: Sequence[Mapping[str, Any]], limit: int) -> bytes:
+    """What a node tells the others of its datasets, at most *limit* bytes: canonical JSON, signed by the mesh.
+
+    Where all do not fit, those with replicas go first, and the others are left out.
+    """
+    told = sorted(datasets, key=lambda line: (not line["replicas"], line["name"]))
+    while len(body := _report(told)) > limit:
+        told = told[: len(told) * limit // len(body)]
+    return body
+
+
+def _report(datasets: Sequence[Mapping[str, Any]]) -> bytes:
     return json.dumps({"datasets": list(datasets)}, sort_keys=True, separators=(",", ":")).encode()
 
 

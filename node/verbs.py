@@ -1,7 +1,8 @@
 """The verbs of the local API that are about data: replicate, restore, snapshot, share, mount."""
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ from mesh.link_errors import LinkTimeout, PeerRefused, PeerUnreachable
 from node import settings_edit
 from node.api import Request
 from node.errors import Exit, MeshkeepError
+from node.files import write_atomic
 from node.membership import Membership
 from node.replicator import Replicator
 from node.restore import Restorer, Wanted
-from node.settings import Settings
+from node.settings import ConfigError, Settings
 from node.sharing import Sharing
 from node.transfers import watched
 from replication.conflicts import Conflict
@@ -53,6 +55,20 @@ class DataVerbs:
         self._reload = reload
         self._now = now
 
+    @contextlib.contextmanager
+    def _undone_unless_taken(self, name: str) -> Iterator[Path]:
+        """A file of conf.d to edit; as it was again if the configuration with the edit has mistakes."""
+        path = self._conf_d / name
+        before = path.read_text(encoding="utf-8") if path.exists() else None
+        try:
+            yield path
+        except ConfigError:
+            if before is None:
+                path.unlink(missing_ok=True)
+            else:
+                write_atomic(path, before)
+            raise
+
     # -- replicate ---------------------------------------------------------------------------------------------
 
     async def replicate_add(self, request: Request) -> dict[str, Any]:
@@ -74,8 +90,9 @@ class DataVerbs:
         if not here.encrypted:
             rule = Rule(peer.name, "vault" if peer.role == "vault" else "member", raw=False)
             raise _conflict(plaintext_conflict(SourceHistory(dataset, ()), rule))
-        settings_edit.add_replicate(self._conf_d / "replicate.toml", dataset, peer.name)
-        await self._reload()
+        with self._undone_unless_taken("replicate.toml") as path:
+            settings_edit.add_replicate(path, dataset, peer.name)
+            await self._reload()
         if request.args.get("wait"):
             return await self._run(request, dataset, peer.name)
         return self._rule(dataset, peer.name, "meshkeep.replicate-add/1")
@@ -288,14 +305,15 @@ class DataVerbs:
                 exit=Exit.REFUSED,
                 hint=f"zfs mount {dataset}",
             )
-        settings_edit.add_share(
-            self._conf_d / "share.toml",
-            dataset,
-            peer.name,
-            access="rw" if args.get("rw") else "ro",
-            squash=args.get("squash") or "all",
-        )
-        await self._reload()
+        with self._undone_unless_taken("share.toml") as path:
+            settings_edit.add_share(
+                path,
+                dataset,
+                peer.name,
+                access="rw" if args.get("rw") else "ro",
+                squash=args.get("squash") or "all",
+            )
+            await self._reload()
         return {
             "schema": "meshkeep.share-add/1",
             "dataset": dataset,

@@ -30,7 +30,7 @@ DAY = 86400
 )
 @click.option("--succeeds", metavar="NODE", help="The new node takes the place of this one.")
 @click.option("--under", metavar="DATASET", help="Where a vault puts what it stores.")
-@click.option("--quota", type=values.size, help="How much a vault may store.")
+@click.option("--quota", type=values.size, help="How much a vault stores for one node.")
 @click.option("--floor", type=values.duration, help="How long a vault keeps whatever it got.")
 @click.option("--cloud-init", is_flag=True, help="Print user-data for a fresh Debian 13 VM.")
 @click.option("--package", metavar="URL", help="With --cloud-init: where the VM gets the .deb.")

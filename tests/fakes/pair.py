@@ -10,6 +10,7 @@ from typing import Any
 from mesh.link import IncomingStream, Link, LinkServer, Refusal
 from node.errors import Exit, MeshkeepError
 from node.job import Report
+from node.local_state import LocalState
 from node.offers import dataset_of
 from node.replica_places import Terms
 from node.replicas import Replicas
@@ -52,7 +53,8 @@ class Pair:
         self.replicas = self.serving()
         self.replicator = self.another_replicator()
         workers: Any = self.sending
-        self.restorer = Restorer(self.home, workers, self, pause=_at_once)
+        self.local = LocalState(archive)
+        self.restorer = Restorer(self.home, workers, self, self.local, pause=_at_once)
 
     def serving(self) -> Replicas:
         """The agent on cloud; a new one is what comes after a crash."""

@@ -76,7 +76,7 @@ def told(seen: Seen, by: Seen) -> None:
 
 
 async def report(seen: Seen) -> None:
-    seen.host.mesh.report(status.report_body(await seen.overview.own_datasets()))
+    seen.host.mesh.report(status.report_body(await seen.overview.own_datasets(), limit=48 << 10))
 
 
 class TestWithoutAMesh:

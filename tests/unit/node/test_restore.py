@@ -77,8 +77,19 @@ class TestRestoring:
         assert [one.name for one in await pair.home.snapshots("tank/back")] == names
         assert report["newest"] == at
 
-    async def test_further_on_what_an_earlier_restore_began(self, pair: Pair) -> None:
+    async def test_a_dataset_that_is_back_gets_nothing_more_by_a_restore(self, pair: Pair) -> None:
+        """It is in use now: what a vault claims came later must not be put into it."""
         await pair.restore(at="a")
+        error = await error_of(pair)
+        assert (error.code, error.exit) == ("destination_exists", Exit.REFUSED)
+        assert [one.name for one in await pair.home.snapshots("tank/back")] == ["a"]
+        assert pair.local.restoring() == frozenset()
+
+    async def test_further_where_an_earlier_restore_was_ended(self, pair: Pair) -> None:
+        await pair.restore(at="a")
+        pair.local.begin_restore(
+            "tank/back"
+        )  # as a restore that was ended after its first snapshot leaves it
         received = len(pair.sending.receives)
         await pair.restore()
         assert len(pair.sending.receives) == received + 2
@@ -213,6 +224,7 @@ class TestRefused:
         self, pair: Pair
     ) -> None:
         await pair.restore(at="a")
+        pair.local.begin_restore("tank/back")
         for _ in range(5):
             pair.storing.cut(8 * KB)
         await error_of(pair)
