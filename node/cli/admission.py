@@ -32,7 +32,7 @@ def _sheet(result: dict[str, Any]) -> Iterator[str]:
     yield f'created mesh {result["mesh"]}, this node is "{result["node"]}" ({result["address"]})'
     yield ""
     yield "RECOVERY SHEET: write it on paper now. It is shown this once and stored nowhere."
-    yield "Whoever has these words owns the mesh; with them it outlives the loss of every admin."
+    yield "Whoever has these words owns the mesh. The command that recovers it with them comes with a later version."
     yield ""
     for start in range(0, len(words), 6):
         row = enumerate(words[start : start + 6], start + 1)
