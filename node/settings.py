@@ -15,21 +15,25 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from node.errors import Exit, MeshkeepError
+from node.quantities import parse_duration
 from node.settings_merge import Merged
 from node.settings_model import (
     Access,
     DatasetSection,
     Document,
+    PolicySection,
+    PoolSection,
     ReplicateSection,
     Section,
     ShareSection,
     Squash,
 )
 from node.settings_problems import Origin, Problem, Source, dotted, explain
-from policy.rules import Assignment, Policy
+from policy.rules import KINDS, Assignment, Hooks, KeepEvery, Limit, Monitor, Policy, PoolLimits, Recursion
 from zfs.names import is_below
 
 CONFIG_DIR = Path("/etc/meshkeep")
+_RECURSION: Mapping[bool | str, Recursion] = {False: "no", True: "each", "zfs": "zfs"}
 
 
 class ConfigError(MeshkeepError):
@@ -82,7 +86,8 @@ class ShareRule:
 class Settings:
     """A configuration without mistakes. `tick` is in seconds; `origins` says where each key was set.
 
-    `storage_under` is the dataset below which replicas of other nodes are kept; None leaves the choice to us.
+    `sanoid` is the directory of a sanoid.conf whose rules hold besides; `metrics` an address:port to serve
+    them at. `storage_under` is the dataset below which replicas of other nodes are kept; None leaves the choice to us.
     """
 
     mesh: MeshSettings = MeshSettings()
@@ -90,6 +95,9 @@ class Settings:
     tick: int = 60
     policies: Mapping[str, Policy] = field(default_factory=dict)
     assignments: tuple[Assignment, ...] = ()
+    pools: Mapping[str, PoolLimits] = field(default_factory=dict)
+    sanoid: str | None = None
+    metrics: str | None = None
     replicate: tuple[ReplicateRule, ...] = ()
     shares: tuple[ShareRule, ...] = ()
     origins: Mapping[str, Origin] = field(default_factory=dict)
@@ -145,15 +153,19 @@ class _Sound:
     """The sections that are well formed by themselves, so that one mistake does not hide another."""
 
     policies: tuple[str, ...]
+    inheriting: dict[str, PolicySection]
+    pools: dict[str, PoolSection]
     datasets: dict[str, DatasetSection]
     replicate: dict[int, ReplicateSection]
     share: dict[int, ShareSection]
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> "_Sound":
-        policies, datasets = document.get("policy"), document.get("dataset")
+        policies, datasets, pools = (document.get(key) for key in ("policy", "dataset", "pool"))
         return cls(
             tuple(policies) if isinstance(policies, dict) else (),
+            _well_formed(PolicySection, policies.items()) if isinstance(policies, dict) else {},
+            _well_formed(PoolSection, pools.items()) if isinstance(pools, dict) else {},
             _well_formed(DatasetSection, datasets.items()) if isinstance(datasets, dict) else {},
             _well_formed(ReplicateSection, _numbered(document.get("replicate"))),
             _well_formed(ShareSection, _numbered(document.get("share"))),
@@ -176,7 +188,9 @@ def _contradictions(sound: _Sound, source: Source, complete: bool) -> list[Probl
     # What a file that cannot be read defines is unknown, so nothing can be said to be missing.
     return [
         *(_unknown_policies(sound, source) if complete else ()),
+        *(_odd_inheritance(sound, source) if complete else ()),
         *_odd_excludes(sound, source),
+        *_odd_pools(sound, source),
         *_repeated("replicate", "from", sound.replicate, source),
         *_repeated("share", "dataset", sound.share, source),
         *_odd_maps(sound, source),
@@ -189,6 +203,38 @@ def _unknown_policies(sound: _Sound, source: Source) -> Iterable[Problem]:
             close = difflib.get_close_matches(section.policy, sound.policies, 1)
             text = f'there is no policy "{section.policy}"'
             yield source.problem(("dataset", name, "policy"), text, close[0] if close else "")
+
+
+def _odd_inheritance(sound: _Sound, source: Source) -> Iterable[Problem]:
+    for name, section in sound.inheriting.items():
+        path = ("policy", name, "extends")
+        for base in section.extends:
+            if base not in sound.policies:
+                close = difflib.get_close_matches(base, sound.policies, 1)
+                yield source.problem(path, f'there is no policy "{base}"', close[0] if close else "")
+        if name in _ancestry(name, sound.inheriting):
+            yield source.problem(path, f'"{name}" extends itself')
+
+
+def _ancestry(name: str, policies: Mapping[str, PolicySection]) -> set[str]:
+    """All that *name* extends, directly or not; with itself if it goes in a circle."""
+    found: set[str] = set()
+    ahead = list(policies[name].extends) if name in policies else []
+    while ahead:
+        base = ahead.pop()
+        if base not in found and base in policies:
+            found.add(base)
+            ahead += policies[base].extends
+    return found
+
+
+def _odd_pools(sound: _Sound, source: Source) -> Iterable[Problem]:
+    for name, section in sound.pools.items():
+        path = ("pool", name, "space_high")
+        if (section.space_high is None) != (section.space_low is None):
+            yield source.problem(path, "space_high and space_low go together")
+        elif section.space_high is not None and section.space_high <= (section.space_low or 0):
+            yield source.problem(path, "must be more than space_low")
 
 
 def _odd_excludes(sound: _Sound, source: Source) -> Iterable[Problem]:
@@ -222,18 +268,56 @@ def _odd_maps(sound: _Sound, source: Source) -> Iterable[Problem]:
             yield source.problem(("share", number, "map_to"), 'means nothing with squash = "none"')
 
 
-def _settings(document: Document, source: Source) -> Settings:
-    policies = {
-        name: Policy(name=name, **section.model_dump(exclude_unset=True))
-        for name, section in document.policy.items()
+def _policy(name: str, document: Document) -> Policy:
+    """*name* with what it extends: left to right, later ones win, and its own keys win over all."""
+    set_keys = _keys_set(name, document)
+    hooks = {key: set_keys.pop(key) for key in Hooks.__dataclass_fields__ if key in set_keys}
+    monitor: dict[str, Any] = {
+        key: set_keys.pop(key)
+        for key in ("monitor", "monitor_dont_warn", "monitor_dont_crit")
+        if key in set_keys
     }
+    for kind in KINDS:
+        limit = Monitor().limit(kind)
+        warn, crit = set_keys.pop(f"{kind}_warn", limit.warn), set_keys.pop(f"{kind}_crit", limit.crit)
+        monitor[kind] = Limit(warn, crit)
+    if "keep_every" in set_keys:
+        set_keys["keep_every"] = tuple(
+            KeepEvery(parse_duration(period), count) for period, count in set_keys["keep_every"].items()
+        )
+    set_keys.setdefault("timezone", document.snapshots.timezone)
+    return Policy(name=name, **set_keys, hooks=Hooks(**hooks), monitor=Monitor(**monitor))
+
+
+def _keys_set(name: str, document: Document) -> dict[str, Any]:
+    section = document.policy[name]
+    found: dict[str, Any] = {}
+    for base in section.extends:
+        found |= _keys_set(base, document)
+    return found | section.model_dump(exclude_unset=True, exclude={"extends"})
+
+
+def _settings(document: Document, source: Source) -> Settings:
+    policies = {name: _policy(name, document) for name in document.policy}
     return Settings(
         mesh=MeshSettings(document.mesh.listen_port, tuple(document.mesh.endpoints), document.mesh.domain),
         storage_under=document.storage.under,
         tick=document.snapshots.tick,
         policies=policies,
+        pools={
+            name: PoolLimits(**section.model_dump(exclude_none=True))
+            for name, section in document.pool.items()
+        },
+        sanoid=document.snapshots.sanoid,
+        metrics=document.metrics.listen,
         assignments=tuple(
-            Assignment(name, policies[section.policy], section.recursive, tuple(section.exclude))
+            Assignment(
+                name,
+                policies[section.policy],
+                _RECURSION[section.recursive],
+                tuple(section.exclude),
+                section.process_children_only,
+            )
             for name, section in document.dataset.items()
         ),
         replicate=tuple(

@@ -6,6 +6,7 @@ Meaning and defaults are in `node.settings` and `policy.rules`; here an absent k
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -65,6 +66,32 @@ def _parsed(parse: Callable[[str], int]) -> BeforeValidator:
     return BeforeValidator(read)
 
 
+def _timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError):  # of no key, or of one that is a folder
+        raise ValueError(
+            f'"{name}" is no time zone known here; write it like "UTC" or "Europe/Berlin"'
+        ) from None
+    return name
+
+
+def _absolute(path: str) -> str:
+    if not path.startswith("/"):
+        raise ValueError(f'"{path}" is no absolute path; write it like "/etc/sanoid"')
+    return path
+
+
+def _period(text: str) -> str:
+    if parse_duration(text) < 60:
+        raise ValueError(f'"{text}" is too short for a period; write it like "1d"')
+    return text
+
+
+def _never(value: Any) -> Any:
+    return "0s" if value == 0 and not isinstance(value, bool) else value
+
+
 def _number(low: int, high: int) -> Any:
     return Field(default=0, ge=low, le=high)
 
@@ -74,6 +101,9 @@ NodeName = Annotated[str, AfterValidator(_node)]
 Nodes = Annotated[list[NodeName], BeforeValidator(_list), Field(min_length=1)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 Duration = Annotated[int, _parsed(parse_duration)]
+Age = Annotated[Duration, BeforeValidator(_never)]
+Period = Annotated[str, AfterValidator(_period)]
+Timezone = Annotated[str, AfterValidator(_timezone)]
 Rate = Annotated[int, _parsed(parse_rate)]
 User = Annotated[int | str, BeforeValidator(_user)]
 Access = Literal["ro", "rw"]
@@ -104,11 +134,29 @@ class SnapshotsSection(Section):
     """``[snapshots]``"""
 
     tick: Annotated[Duration, AfterValidator(_tick)] = 60
+    timezone: Timezone = "UTC"
+    sanoid: Annotated[str, AfterValidator(_absolute)] | None = None
+
+
+class MetricsSection(Section):
+    """``[metrics]``"""
+
+    listen: Annotated[str, AfterValidator(_endpoint)] | None = None
+
+
+class PoolSection(Section):
+    """``[pool."tank"]``: percentages, see `policy.rules.PoolLimits`."""
+
+    capacity_warn: int | None = Field(default=None, ge=0, le=100)
+    capacity_crit: int | None = Field(default=None, ge=0, le=100)
+    space_high: int | None = Field(default=None, ge=1, le=100)
+    space_low: int | None = Field(default=None, ge=0, le=99)
 
 
 class PolicySection(Section):
-    """``[policy.NAME]``; the keys of `policy.rules.Policy`, which has the defaults."""
+    """``[policy.NAME]``; the keys of `policy.rules`, which has the defaults."""
 
+    extends: Annotated[list[str], BeforeValidator(_list)] = []
     frequently: int = _number(0, 100_000)
     hourly: int = _number(0, 100_000)
     daily: int = _number(0, 100_000)
@@ -131,13 +179,42 @@ class PolicySection(Section):
     yearly_min: int = _number(0, 59)
     autosnap: bool = True
     autoprune: bool = True
+    timezone: Timezone = "UTC"
+    prune_defer: int = _number(0, 100)
+    skip_unchanged: bool = False
+    keep_last: int = _number(0, 100_000)
+    keep_every: dict[Period, Annotated[int, Field(ge=1, le=100_000)]] = {}
+    loose_names: bool = False
+    pre_snapshot_script: str = ""
+    post_snapshot_script: str = ""
+    pre_pruning_script: str = ""
+    pruning_script: str = ""
+    script_timeout: Duration | Annotated[int, Field(ge=0, le=86_400)] = 5
+    no_inconsistent_snapshot: bool = False
+    force_post_snapshot_script: bool = False
+    monitor: bool = True
+    monitor_dont_warn: bool = False
+    monitor_dont_crit: bool = False
+    frequently_warn: Age = 0
+    frequently_crit: Age = 0
+    hourly_warn: Age = 0
+    hourly_crit: Age = 0
+    daily_warn: Age = 0
+    daily_crit: Age = 0
+    weekly_warn: Age = 0
+    weekly_crit: Age = 0
+    monthly_warn: Age = 0
+    monthly_crit: Age = 0
+    yearly_warn: Age = 0
+    yearly_crit: Age = 0
 
 
 class DatasetSection(Section):
     """``[dataset."pool/name"]``"""
 
     policy: str
-    recursive: bool = False
+    recursive: bool | Literal["zfs"] = False
+    process_children_only: bool = False
     exclude: list[DatasetName] = []
 
 
@@ -166,7 +243,9 @@ class Document(Section):
     mesh: MeshSection = MeshSection()
     storage: StorageSection = StorageSection()
     snapshots: SnapshotsSection = SnapshotsSection()
+    metrics: MetricsSection = MetricsSection()
     policy: dict[str, PolicySection] = {}
+    pool: dict[str, PoolSection] = {}
     dataset: dict[DatasetName, DatasetSection] = {}
     replicate: list[ReplicateSection] = []
     share: list[ShareSection] = []

@@ -95,7 +95,7 @@ class Snapshotter:
 
     async def _carry_out(self, decided: Tick) -> list[Notice]:
         trouble = []
-        for group in decided.take:
+        for group in decided.groups(int(self._now())):
             try:
                 await self._zfs.snapshot(group.names)
             except errors.ZfsError as error:

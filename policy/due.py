@@ -1,14 +1,18 @@
 """When a snapshot of a kind is due: when the newest of that kind is older than the policy's latest slot.
 
-Sanoid's rule (2.3.0, `take_snapshots`), read in UTC. On purpose otherwise than sanoid: a yearly missed
-before its date is caught up, a day of the month beyond the month's end means its last day, and the slot
-before this month's is last month's, not 31 days ago.
+Sanoid's rule (2.3.0, `take_snapshots`). On purpose otherwise than sanoid: a yearly missed before its date is
+caught up, and a day of the month beyond the month's end means its last day.
+
+Slots of a day and longer are moments of the policy's time zone: each exists once, whatever the clocks do. One
+that falls into an hour that comes twice means the first; one in an hour that is left out moves behind it
+(PEP 495, fold 0). Hourly and shorter ones go on evenly through a change of the clocks.
 """
 
 from calendar import monthrange
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from policy.rules import KINDS, Kind, Policy
 
@@ -34,8 +38,8 @@ def latest_slots(policy: Policy, now: int) -> dict[Kind, int]:
     """For each kind that *policy* takes, the latest moment at or before *now* at which it was to be taken."""
     if not policy.autosnap:
         return {}
-    moment = datetime.fromtimestamp(now, UTC)
-    return {kind: int(_slot(policy, kind, moment).timestamp()) for kind in KINDS if policy.count(kind) > 0}
+    zone = ZoneInfo(policy.timezone)
+    return {kind: _latest(policy, kind, now, zone) for kind in KINDS if policy.count(kind) > 0}
 
 
 def due_since(slots: Mapping[Kind, int], newest: Mapping[Kind, int]) -> list[Due]:
@@ -50,38 +54,63 @@ def due_since(slots: Mapping[Kind, int], newest: Mapping[Kind, int]) -> list[Due
     return found
 
 
-def _slot(policy: Policy, kind: Kind, now: datetime) -> datetime:
+def _latest(policy: Policy, kind: Kind, now: int, zone: ZoneInfo) -> int:
+    if kind == "frequently":
+        # Sanoid counts within the hour: with a period of 25 minutes, at :00, :25 and :50.
+        hour = _even(now, 3600, 0, zone)
+        return _even(now, policy.frequent_period * 60, hour, None)
+    if kind == "hourly":
+        return _even(now, 3600, policy.hourly_min * 60, zone)
+    today = datetime.fromtimestamp(now, zone).date()
+    if kind == "monthly":
+        return _monthly(policy, now, today, zone)
+    return max(slot for slot in _around(policy, kind, today, zone) if slot <= now)
+
+
+def _even(now: int, period: int, phase: int, zone: ZoneInfo | None) -> int:
+    """The latest moment at or before *now* that is *phase* past a multiple of *period*, in standard time of *zone*."""
+    if zone is not None:
+        local = datetime.fromtimestamp(now, zone)
+        standard = (local.utcoffset() or timedelta()) - (local.dst() or timedelta())
+        phase -= int(standard.total_seconds())
+    return now - (now - phase) % period
+
+
+def _around(policy: Policy, kind: Kind, today: date, zone: ZoneInfo) -> Iterator[int]:
+    """The slots around *today*, by the calendar: more than enough for one of them to be the latest."""
     match kind:
-        case "frequently":
-            minute = now.minute - now.minute % policy.frequent_period
-            return now.replace(minute=minute, second=0)
-        case "hourly":
-            slot = now.replace(minute=policy.hourly_min, second=0)
-            return slot if slot <= now else slot - timedelta(hours=1)
         case "daily":
-            slot = now.replace(hour=policy.daily_hour, minute=policy.daily_min, second=0)
-            return slot if slot <= now else slot - timedelta(days=1)
+            for back in range(-1, 4):
+                yield _moment(today - timedelta(days=back), policy.daily_hour, policy.daily_min, zone)
         case "weekly":
-            slot = now.replace(hour=policy.weekly_hour, minute=policy.weekly_min, second=0)
-            slot -= timedelta(days=(now.isoweekday() - policy.weekly_wday) % 7)
-            return slot if slot <= now else slot - timedelta(days=7)
-        case "monthly":
-            slot = _monthly(policy, now.year, now.month)
-            last = now.replace(day=1) - timedelta(days=1)
-            return slot if slot <= now else _monthly(policy, last.year, last.month)
+            last = today - timedelta(days=(today.isoweekday() - policy.weekly_wday) % 7)
+            for weeks in range(-1, 3):
+                day = last - timedelta(weeks=weeks)
+                yield _moment(day, policy.weekly_hour, policy.weekly_min, zone)
         case "yearly":
-            slot = _yearly(policy, now.year)
-            return slot if slot <= now else _yearly(policy, now.year - 1)
+            for year in range(today.year - 2, today.year + 2):
+                mday = min(policy.yearly_mday, monthrange(year, policy.yearly_mon)[1])
+                day = date(year, policy.yearly_mon, mday)
+                yield _moment(day, policy.yearly_hour, policy.yearly_min, zone)
 
 
-def _monthly(policy: Policy, year: int, month: int) -> datetime:
-    day = min(policy.monthly_mday, monthrange(year, month)[1])
-    return datetime(year, month, day, policy.monthly_hour, policy.monthly_min, tzinfo=UTC)
+def _monthly(policy: Policy, now: int, today: date, zone: ZoneInfo) -> int:
+    """Before its day sanoid asks for one of the last 31 days; but never again for one that last month's day has."""
+    slots = []
+    for year, month in ((today.year, today.month), _month_before(today)):
+        day = date(year, month, min(policy.monthly_mday, monthrange(year, month)[1]))
+        slots.append(_moment(day, policy.monthly_hour, policy.monthly_min, zone))
+    this, last = slots
+    return this if this <= now else min(last, this - 31 * 86400)
 
 
-def _yearly(policy: Policy, year: int) -> datetime:
-    day = min(policy.yearly_mday, monthrange(year, policy.yearly_mon)[1])
-    return datetime(year, policy.yearly_mon, day, policy.yearly_hour, policy.yearly_min, tzinfo=UTC)
+def _month_before(day: date) -> tuple[int, int]:
+    before = day.replace(day=1) - timedelta(days=1)
+    return before.year, before.month
+
+
+def _moment(day: date, hour: int, minute: int, zone: ZoneInfo) -> int:
+    return int(datetime(day.year, day.month, day.day, hour, minute, tzinfo=zone).timestamp())
 
 
 def _text(at: int) -> str:

@@ -15,6 +15,7 @@ from policy.rules import KINDS, Kind
 _FORM = re.compile(
     r"autosnap_(\d{4})-(\d\d)-(\d\d)_(\d\d):(\d\d):(\d\d)(?:dst)?_(" + "|".join(KINDS) + ")", re.ASCII
 )
+_LOOSE = re.compile(r"autosnap.*_(" + "|".join(KINDS) + ")", re.ASCII | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,15 @@ def parse(name: str) -> Autosnap | None:
     return Autosnap(cast(Kind, kind), int(at.timestamp()))
 
 
-@lru_cache(maxsize=65536)
-def kind_of(name: str) -> Kind | None:
-    """The kind that *name* says; None for one that is not ours."""
+@lru_cache(maxsize=131072)
+def kind_of(name: str, loose: bool = False) -> Kind | None:
+    """The kind that *name* says; None for one that is not ours.
+
+    With *loose*, what sanoid takes for its own: whatever begins with "autosnap" and ends in a kind, like
+    ``autosnap_x_hourly``.
+    """
+    if loose:
+        found = _LOOSE.fullmatch(name)
+        return cast(Kind, found[1]) if found else None
     parsed = parse(name)
     return parsed.kind if parsed else None

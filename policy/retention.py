@@ -1,15 +1,15 @@
 """Which snapshots of a dataset are kept, which go, and why.
 
-Sanoid's rule: of each kind, one goes when it is older than N periods *and* more than N newer ones of its kind
-exist. Beyond sanoid: what is held, what a replica needs as its base, and the newest snapshot of a dataset
-stay, whatever the numbers say.
+Sanoid's rule: of each kind, one goes when it is older than N periods *and* N newer ones of its kind exist. Beyond
+sanoid: what is held and what a replica needs as its base stay, whatever the numbers say; and so do those that
+`keep_last` and `keep_every` choose among all that are ours.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from policy.naming import kind_of
-from policy.rules import Kind, Policy
+from policy.rules import KeepEvery, Kind, Policy
 from zfs.model import Snapshot
 
 _UNITS: dict[Kind, str] = {
@@ -39,10 +39,10 @@ def verdicts(
     *needed* maps the guid of a snapshot that is the base of a replica to the name of the node that has it.
     Pure and idempotent: what is kept would be kept again without what goes.
     """
-    guards = _guards(snapshots, needed or {})
+    guards = guards_of(policy, snapshots, needed or {})
     ours = {
         snapshot.name: _verdict(policy, _Place(kind, rank, now), snapshot, guards.get(snapshot.name, ()))
-        for kind, newest_first in _by_kind(snapshots).items()
+        for kind, newest_first in _by_kind(policy, snapshots).items()
         for rank, snapshot in enumerate(newest_first, 1)
     }
     others = ("not ours",)
@@ -58,13 +58,13 @@ def doomed(
     """Only the verdicts of `verdicts` that something goes, oldest first."""
     outdated = [
         (_Place(kind, rank, now), snapshot)
-        for kind, newest_first in _by_kind(snapshots).items()
+        for kind, newest_first in _by_kind(policy, snapshots).items()
         for rank, snapshot in enumerate(newest_first[policy.count(kind) :], policy.count(kind) + 1)
         if _is_outdated(policy, kind, snapshot, now)
     ]
     if not outdated:
         return []
-    guards = _guards(snapshots, needed or {})
+    guards = guards_of(policy, snapshots, needed or {})
     gone = [
         _verdict(policy, place, snapshot, ()) for place, snapshot in outdated if snapshot.name not in guards
     ]
@@ -85,10 +85,11 @@ class _Place:
     now: int
 
 
-def _by_kind(snapshots: Sequence[Snapshot]) -> dict[Kind, list[Snapshot]]:
+def _by_kind(policy: Policy, snapshots: Sequence[Snapshot]) -> dict[Kind, list[Snapshot]]:
+    """Those that are ours, each kind newest first."""
     found: dict[Kind, list[Snapshot]] = {}
     for snapshot in snapshots:
-        kind = kind_of(snapshot.name)
+        kind = kind_of(snapshot.name, policy.loose_names)
         if kind is not None:
             found.setdefault(kind, []).append(snapshot)
     for of_kind in found.values():
@@ -101,20 +102,37 @@ def _is_outdated(policy: Policy, kind: Kind, snapshot: Snapshot, now: int) -> bo
     return policy.autoprune and snapshot.creation < now - policy.count(kind) * policy.period(kind)
 
 
-def _guards(snapshots: Sequence[Snapshot], needed: Mapping[int, str]) -> dict[str, tuple[str, ...]]:
-    guards: dict[str, tuple[str, ...]] = {}
-    newest = max(snapshots, key=lambda snapshot: snapshot.createtxg, default=None)
+def guards_of(
+    policy: Policy, snapshots: Sequence[Snapshot], needed: Mapping[int, str]
+) -> dict[str, tuple[str, ...]]:
+    """By the part behind the @: why a snapshot stays whatever the counts say."""
+    guards: dict[str, list[str]] = {}
     for snapshot in snapshots:
-        reasons = []
         if snapshot.holds:
-            reasons.append("held")
+            guards.setdefault(snapshot.name, []).append("held")
         if snapshot.guid in needed:
-            reasons.append(f"needed by {needed[snapshot.guid]}")
-        if snapshot is newest:
-            reasons.append("newest of its dataset")
-        if reasons:
-            guards[snapshot.name] = tuple(reasons)
-    return guards
+            guards.setdefault(snapshot.name, []).append(f"needed by {needed[snapshot.guid]}")
+    if policy.keep_last or policy.keep_every:
+        newest_first = sorted(
+            (one for one in snapshots if kind_of(one.name, policy.loose_names)), key=age_order, reverse=True
+        )
+        for rank, snapshot in enumerate(newest_first[: policy.keep_last], 1):
+            guards.setdefault(snapshot.name, []).append(f"last {rank} of {policy.keep_last}")
+        for rule in policy.keep_every:
+            for rank, snapshot in enumerate(_firsts(rule, newest_first), 1):
+                guards.setdefault(snapshot.name, []).append(f"{rule}, {rank} of {rule.count}")
+    return {name: tuple(reasons) for name, reasons in guards.items()}
+
+
+def _firsts(rule: KeepEvery, newest_first: Iterable[Snapshot]) -> list[Snapshot]:
+    """The oldest of each of the newest periods that have one. It stays that, whichever younger ones come and go."""
+    firsts: dict[int, Snapshot] = {}
+    for snapshot in newest_first:
+        period = snapshot.creation // rule.seconds
+        if period not in firsts and len(firsts) == rule.count:
+            break
+        firsts[period] = snapshot
+    return list(firsts.values())
 
 
 def _verdict(policy: Policy, at: _Place, snapshot: Snapshot, guards: tuple[str, ...]) -> Verdict:

@@ -1,10 +1,11 @@
 """Policies, and which dataset gets which: rules in, `{dataset: policy}` with reasons out.
 
-A policy's numbers mean what they mean to sanoid, and its defaults are sanoid's. All times are UTC.
+A policy's numbers mean what they mean to sanoid, and its defaults are sanoid's. This is the one model; TOML
+(`node.settings`) and sanoid.conf (`policy.sanoid_conf`) are its two front ends and meet in `Resolution`.
 """
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias, get_args
 
 from zfs.names import is_below, parent_of
@@ -16,12 +17,77 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
+@dataclass(frozen=True, slots=True)
+class KeepEvery:
+    """Keep the first snapshot in each of the newest `count` periods of `seconds` that have one (GFS)."""
+
+    seconds: int
+    count: int
+
+    def __str__(self) -> str:
+        for letter, unit in (("w", 7 * _DAY), ("d", _DAY), ("h", _HOUR), ("m", _MINUTE)):
+            if self.seconds % unit == 0:
+                return f"one per {self.seconds // unit}{letter}"
+        return f"one per {self.seconds}s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """Commands for /bin/sh around snapshots and prunes, by sanoid's names; empty means none.
+
+    `script_timeout` is in seconds, 0 or less waits for ever. When `pre_snapshot_script` fails, the dataset is
+    snapped all the same unless `no_inconsistent_snapshot`, and `post_snapshot_script` is run only with
+    `force_post_snapshot_script`. When `pre_pruning_script` fails, that snapshot stays.
+    """
+
+    pre_snapshot_script: str = ""
+    post_snapshot_script: str = ""
+    pre_pruning_script: str = ""
+    pruning_script: str = ""
+    script_timeout: int = 5
+    no_inconsistent_snapshot: bool = False
+    force_post_snapshot_script: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The ages in seconds from which a newest snapshot is a warning or critical; 0 never is."""
+
+    warn: int = 0
+    crit: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Monitor:
+    """How old the newest snapshot of each kind may get before ``meshkeep check snapshots`` complains."""
+
+    monitor: bool = True
+    monitor_dont_warn: bool = False
+    monitor_dont_crit: bool = False
+    frequently: Limit = Limit()
+    hourly: Limit = Limit(90 * _MINUTE, 360 * _MINUTE)
+    daily: Limit = Limit(28 * _HOUR, 32 * _HOUR)
+    weekly: Limit = Limit()
+    monthly: Limit = Limit(32 * _DAY, 40 * _DAY)
+    yearly: Limit = Limit()
+
+    def limit(self, kind: Kind) -> Limit:
+        """The limit of one kind."""
+        found: Limit = getattr(self, kind)
+        return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """How many snapshots of each kind are kept, and when in its period each is due.
 
     `weekly_wday` counts from 0 = Sunday. `monthly_mday` and `yearly_mday` beyond the end of a month mean its
-    last day.
+    last day. Times of day are those of `timezone` (an IANA name); names and ages never depend on it.
+
+    Beyond sanoid: `keep_last` keeps that many of the newest whatever their kind, `keep_every` one per period;
+    both only ever keep more. `skip_unchanged` takes nothing while nothing has been written. `prune_defer`
+    prunes nothing while the pool is filled to at most that percentage; 0 never defers. With `loose_names`
+    whatever sanoid takes for its own counts as ours (see `naming.kind_of`).
     """
 
     name: str
@@ -47,6 +113,14 @@ class Policy:
     yearly_min: int = 0
     autosnap: bool = True
     autoprune: bool = True
+    timezone: str = "UTC"
+    prune_defer: int = 0
+    skip_unchanged: bool = False
+    keep_last: int = 0
+    keep_every: tuple[KeepEvery, ...] = ()
+    loose_names: bool = False
+    hooks: Hooks = Hooks()
+    monitor: Monitor = Monitor()
 
     def count(self, kind: Kind) -> int:
         """How many of *kind* are kept; 0 means that none are taken and those that exist go."""
@@ -69,38 +143,69 @@ _PERIODS: dict[Kind, int] = {
 }
 
 
+Recursion: TypeAlias = Literal["no", "each", "zfs"]
+"""How a rule reaches what is below: not at all; each dataset by itself; or, sanoid's ``recursive = zfs``, with every
+snapshot of the top taken of all below it in the same instant, which then take none of their own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One rule: *dataset*, and with `recursive` all below it except `exclude` and what is below those."""
+    """One rule: *dataset* and, by `recursion`, all below it except `exclude` and what is below those.
+
+    With `children_only` the dataset itself is left out (sanoid's process_children_only).
+    """
 
     dataset: str
     policy: Policy
-    recursive: bool = False
+    recursion: Recursion = "no"
     exclude: tuple[str, ...] = ()
+    children_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The policy of one dataset, and why that one."""
+    """The policy of one dataset, and why that one. `along` are the datasets that each of its snapshots is taken of
+    besides (`recursion` "zfs").
+    """
 
     policy: Policy
     reason: str
+    along: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """Percentages of a pool: when `check capacity` complains (0: never), and the space guard's marks.
+
+    From `space_high` on the guard frees down to `space_low`; both 0: there is none.
+    """
+
+    capacity_warn: int = 80
+    capacity_crit: int = 95
+    space_high: int = 0
+    space_low: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
     """What every dataset gets. `excluded` has those that a rule names and yet leaves out, with the reason.
 
-    `unmatched` are rules whose dataset does not exist.
+    `unmatched` are datasets that a rule names and that do not exist. `notes` are things a person should know
+    of the rules themselves (sanoid warns of them too).
     """
 
     chosen: dict[str, Chosen]
-    excluded: dict[str, str]
-    unmatched: tuple[Assignment, ...]
+    excluded: dict[str, str] = field(default_factory=dict)
+    unmatched: tuple[str, ...] = ()
+    pools: Mapping[str, PoolLimits] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def resolve(
-    assignments: Sequence[Assignment], datasets: Iterable[str], replica_roots: Collection[str] = ()
+    assignments: Sequence[Assignment],
+    datasets: Iterable[str],
+    replica_roots: Collection[str] = (),
+    pools: Mapping[str, PoolLimits] | None = None,
 ) -> Resolution:
     """Give every dataset the rule that names it, else that of its nearest ancestor with a recursive rule.
 
@@ -115,35 +220,62 @@ def resolve(
         rule = _nearest(rules, dataset)
         if rule is None:
             continue
-        reason = _left_out(rule, dataset, replica_roots)
+        reason = _left_out(rule, dataset) or holds_replicas(dataset, replica_roots)
         if reason:
             excluded[dataset] = reason
         else:
-            chosen[dataset] = Chosen(rule.policy, _why(rule, dataset))
+            chosen[dataset] = _chosen(rules, rule, dataset)
+    for rule in assignments:
+        if rule.recursion == "zfs" and rule.dataset in chosen:
+            along = taken_along(rule.dataset, existing, replica_roots)
+            chosen[rule.dataset] = replace(chosen[rule.dataset], along=along)
     names = set(existing)
-    return Resolution(chosen, excluded, tuple(rule for rule in assignments if rule.dataset not in names))
+    unmatched = tuple(rule.dataset for rule in assignments if rule.dataset not in names)
+    return Resolution(chosen, excluded, unmatched, pools or {})
 
 
-def _nearest(rules: dict[str, Assignment], dataset: str) -> Assignment | None:
+def taken_along(top: str, datasets: Iterable[str], replica_roots: Collection[str]) -> tuple[str, ...]:
+    """What a ``zfs snapshot -r`` of *top* would take besides, but for the replicas of others."""
+    return tuple(one for one in datasets if is_below(one, top) and not holds_replicas(one, replica_roots))
+
+
+def holds_replicas(dataset: str, replica_roots: Collection[str]) -> str:
+    """Why *dataset* is not for policies, or nothing."""
+    root = next((root for root in replica_roots if _covers(root, dataset)), None)
+    return f"holds replicas ({root})" if root else ""
+
+
+def _nearest(rules: Mapping[str, Assignment], dataset: str) -> Assignment | None:
     if dataset in rules:
         return rules[dataset]
+    return next(_recursive_above(rules, dataset), None)
+
+
+def _recursive_above(rules: Mapping[str, Assignment], dataset: str) -> Iterator[Assignment]:
+    """The recursive rules of its ancestors, the nearest first."""
     ancestor = parent_of(dataset)
     while ancestor is not None:
         rule = rules.get(ancestor)
-        if rule is not None and rule.recursive:
-            return rule
+        if rule is not None and rule.recursion != "no":
+            yield rule
         ancestor = parent_of(ancestor)
-    return None
 
 
-def _left_out(rule: Assignment, dataset: str, replica_roots: Collection[str]) -> str:
-    for root in replica_roots:
-        if _covers(root, dataset):
-            return f"holds replicas ({root})"
+def _left_out(rule: Assignment, dataset: str) -> str:
+    if rule.dataset == dataset and rule.children_only:
+        return "process_children_only: only what is below it"
     for excluded in rule.exclude:
         if _covers(excluded, dataset):
             return f"excluded by the rule for {rule.dataset} ({excluded})"
     return ""
+
+
+def _chosen(rules: Mapping[str, Assignment], rule: Assignment, dataset: str) -> Chosen:
+    for above in _recursive_above(rules, dataset):
+        if above.recursion == "zfs" and not above.children_only:
+            reason = f"{_why(rule, dataset)}; its snapshots are taken with those of {above.dataset}"
+            return Chosen(replace(rule.policy, autosnap=False), reason)
+    return Chosen(rule.policy, _why(rule, dataset))
 
 
 def _covers(root: str, dataset: str) -> bool:

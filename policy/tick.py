@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from policy.due import due_since, latest_slots
 from policy.naming import kind_of, snapshot_name
 from policy.retention import Verdict, doomed
-from policy.rules import KINDS, Assignment, Kind, Policy, Resolution
+from policy.rules import KINDS, Chosen, Kind, Policy, Resolution
 from zfs.model import Pool, Snapshot
 from zfs.names import pool_of
 
@@ -18,10 +18,24 @@ _DEAD = ("SUSPENDED", "FAULTED", "UNAVAIL", "REMOVED", "OFFLINE")
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What ZFS has: all snapshots of the datasets that have a policy (others are ignored), and the pools."""
+    """What ZFS has: all snapshots of the datasets that have a policy (others are ignored), and the pools.
+
+    `unchanged` are the datasets that nothing was written to since their newest snapshot.
+    """
 
     snapshots: tuple[Snapshot, ...] = ()
     pools: tuple[Pool, ...] = ()
+    unchanged: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """One snapshot to take now: of `dataset`, and in the same instant of `along`."""
+
+    dataset: str
+    kind: Kind
+    reason: str
+    along: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +60,31 @@ class Notice:
 class Tick:
     """What to do now, in this order: take (longest period first), then destroy."""
 
-    take: tuple[Group, ...] = ()
+    take: tuple[Take, ...] = ()
     destroy: tuple[Verdict, ...] = ()
     warnings: tuple[Notice, ...] = ()
+
+    def groups(self, now: int) -> tuple[Group, ...]:
+        """What is to be taken as one transaction for each pool and kind, longest period first."""
+        return grouped(self.take, now)
+
+
+def grouped(takes: Iterable[Take], now: int) -> tuple[Group, ...]:
+    """One transaction for each pool and kind, longest period first; named after *now*."""
+    found: dict[tuple[Kind, str], dict[str, None]] = {}
+    for take in takes:
+        names = found.setdefault((take.kind, pool_of(take.dataset)), {})
+        for dataset in (take.dataset, *take.along):
+            names[f"{dataset}@{snapshot_name(take.kind, now)}"] = None
+    ordered = sorted(found, key=lambda key: (KINDS.index(key[0]), key[1]))
+    return tuple(Group(pool, kind, tuple(found[kind, pool])) for kind, pool in ordered)
 
 
 @dataclass(slots=True)
 class _Draft:
-    take: dict[tuple[Kind, str], list[str]] = field(default_factory=dict)
+    now: int
+    unchanged: frozenset[str]
+    take: list[Take] = field(default_factory=list)
     destroy: list[Verdict] = field(default_factory=list)
     warnings: list[Notice] = field(default_factory=list)
 
@@ -70,42 +101,58 @@ def plan_tick(
     for snapshot in inventory.snapshots:
         if snapshot.dataset in history:
             history[snapshot.dataset].append(snapshot)
-    draft = _Draft(warnings=[_unmatched(rule) for rule in resolution.unmatched])
+    draft = _Draft(now, inventory.unchanged)
+    draft.warnings += [Notice("rule_note", "", text) for text in resolution.notes]
+    draft.warnings += [_unmatched(dataset) for dataset in resolution.unmatched]
     unusable = dict(_unusable(inventory.pools))
+    filled = {pool.name: pool.capacity for pool in inventory.pools}
     slots: dict[Policy, dict[Kind, int]] = {}
     for dataset, chosen in resolution.chosen.items():
-        if pool_of(dataset) in unusable:
+        pool, policy = pool_of(dataset), chosen.policy
+        if pool in unusable:
             continue
-        policy = chosen.policy
         if policy not in slots:
             slots[policy] = latest_slots(policy, now)
-        _take(draft, dataset, history[dataset], slots[policy], now)
-        draft.destroy.extend(doomed(policy, history[dataset], now, needed))
+        _take(draft, dataset, chosen, history[dataset], slots[policy])
+        if not deferred(policy, filled.get(pool)):
+            draft.destroy.extend(doomed(policy, history[dataset], now, needed))
     used = {pool_of(dataset) for dataset in resolution.chosen}
     draft.warnings.extend(notice for pool, notice in unusable.items() if pool in used)
-    return Tick(_grouped(draft.take), tuple(draft.destroy), tuple(draft.warnings))
+    return Tick(tuple(draft.take), tuple(draft.destroy), tuple(draft.warnings))
 
 
-def _take(draft: _Draft, dataset: str, history: list[Snapshot], slots: Mapping[Kind, int], now: int) -> None:
+def deferred(policy: Policy, capacity: int | None) -> str:
+    """Why nothing is pruned now, or nothing. *capacity* is the used share of the pool in percent, None if unknown."""
+    if policy.prune_defer == 0 or (capacity is not None and capacity > policy.prune_defer):
+        return ""
+    return f"pruning is deferred until the pool is more than {policy.prune_defer} % full"
+
+
+def newest_by_kind(policy: Policy, history: Iterable[Snapshot]) -> dict[Kind, int]:
+    """The newest creation of each kind that is ours."""
     newest: dict[Kind, int] = {}
     for snapshot in history:
-        kind = kind_of(snapshot.name)
+        kind = kind_of(snapshot.name, policy.loose_names)
         if kind is not None and snapshot.creation >= newest.get(kind, snapshot.creation):
             newest[kind] = snapshot.creation
-    ahead = max((newest[kind] for kind in slots if kind in newest), default=now) - now
+    return newest
+
+
+def _take(
+    draft: _Draft, dataset: str, chosen: Chosen, history: list[Snapshot], slots: Mapping[Kind, int]
+) -> None:
+    newest = newest_by_kind(chosen.policy, history)
+    ahead = max((newest[kind] for kind in slots if kind in newest), default=draft.now) - draft.now
     if ahead > CLOCK_SLACK:
         draft.warnings.append(_from_the_future(dataset, ahead))
+    if chosen.policy.skip_unchanged and history and {dataset, *chosen.along} <= draft.unchanged:
+        return
     for due in due_since(slots, newest):
-        name = snapshot_name(due.kind, now)
+        name = snapshot_name(due.kind, draft.now)
         if any(snapshot.name == name for snapshot in history):
             draft.warnings.append(Notice("name_taken", dataset, f"{dataset}@{name} exists already"))
         else:
-            draft.take.setdefault((due.kind, pool_of(dataset)), []).append(f"{dataset}@{name}")
-
-
-def _grouped(take: Mapping[tuple[Kind, str], list[str]]) -> tuple[Group, ...]:
-    ordered = sorted(take, key=lambda key: (KINDS.index(key[0]), key[1]))
-    return tuple(Group(pool, kind, tuple(take[kind, pool])) for kind, pool in ordered)
+            draft.take.append(Take(dataset, due.kind, due.reason, chosen.along))
 
 
 def _unusable(pools: Iterable[Pool]) -> Iterable[tuple[str, Notice]]:
@@ -116,9 +163,9 @@ def _unusable(pools: Iterable[Pool]) -> Iterable[tuple[str, Notice]]:
             yield pool.name, Notice("pool_readonly", pool.name, f"pool {pool.name} is imported read-only")
 
 
-def _unmatched(rule: Assignment) -> Notice:
-    text = f"the policy rule for {rule.dataset} matches nothing: there is no such dataset"
-    return Notice("rule_unmatched", rule.dataset, text)
+def _unmatched(dataset: str) -> Notice:
+    text = f"the policy rule for {dataset} matches nothing: there is no such dataset"
+    return Notice("rule_unmatched", dataset, text)
 
 
 def _from_the_future(dataset: str, ahead: int) -> Notice:

@@ -86,7 +86,7 @@ def decide(text: str, datasets: list[str], now: int) -> Tick:
 def _resolution(datasets: list[str]) -> Resolution:
     hourly, daily, monthly = (PER_DATASET[kind] for kind in ("hourly", "daily", "monthly"))
     policy = Policy(name="bench", hourly=hourly, daily=daily, monthly=monthly)
-    return resolve([Assignment("tank", policy, recursive=True)], datasets)
+    return resolve([Assignment("tank", policy, recursion="each")], datasets)
 
 
 def _sanoid(program: Path, directory: Path, datasets: list[str], text: str) -> Callable[[], None]:

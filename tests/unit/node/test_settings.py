@@ -76,7 +76,7 @@ class TestMeaning:
         assert found.policies == {"production": production}
         assert found.assignments == (
             Assignment("tank/home", production),
-            Assignment("tank/vm", production, True, ("tank/vm/scratch",)),
+            Assignment("tank/vm", production, "each", ("tank/vm/scratch",)),
         )
         home, vm = found.replicate
         assert (home.dataset, home.to, home.allow_plaintext, home.rate_limit) == (

@@ -48,7 +48,7 @@ class World:
 
 @pytest.fixture
 async def world() -> World:
-    made = World(Assignment("tank/home", POLICY, recursive=True))
+    made = World(Assignment("tank/home", POLICY, recursion="each"))
     await made.zfs.create("tank/home", {})
     await made.zfs.create("tank/home/photos", {})
     await made.zfs.create("tank/other", {})
@@ -122,7 +122,7 @@ async def test_what_meshkeep_did_not_make_is_never_destroyed(world: World) -> No
 
 @pytest.mark.parametrize("root", ["tank/meshkeep", "tank/backup/meshkeep"])
 async def test_replicas_get_none_even_before_anyone_said_where_they_lie(root: str) -> None:
-    world = World(Assignment("tank", POLICY, recursive=True))
+    world = World(Assignment("tank", POLICY, recursion="each"))
     parts = f"{root}/{NODE}/tank/home".split("/")
     for end in range(2, len(parts) + 1):
         await world.zfs.create("/".join(parts[:end]), {})
