@@ -11,10 +11,12 @@ that falls into an hour that comes twice means the first; one in an hour that is
 from calendar import monthrange
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
 from policy.rules import KINDS, Kind, Policy
+
+_HOUR = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ def latest_slots(policy: Policy, now: int) -> dict[Kind, int]:
     """For each kind that *policy* takes, the latest moment at or before *now* at which it was to be taken."""
     if not policy.autosnap:
         return {}
-    zone = ZoneInfo(policy.timezone)
+    zone = UTC if policy.timezone == "UTC" else ZoneInfo(policy.timezone)
     return {kind: _latest(policy, kind, now, zone) for kind in KINDS if policy.count(kind) > 0}
 
 
@@ -54,29 +56,38 @@ def due_since(slots: Mapping[Kind, int], newest: Mapping[Kind, int]) -> list[Due
     return found
 
 
-def _latest(policy: Policy, kind: Kind, now: int, zone: ZoneInfo) -> int:
+def _latest(policy: Policy, kind: Kind, now: int, zone: tzinfo) -> int:
     if kind == "frequently":
         # Sanoid counts within the hour: with a period of 25 minutes, at :00, :25 and :50.
-        hour = _even(now, 3600, 0, zone)
-        return _even(now, policy.frequent_period * 60, hour, None)
+        return now - (now - _hourly(now, 0, zone)) % (policy.frequent_period * 60)
     if kind == "hourly":
-        return _even(now, 3600, policy.hourly_min * 60, zone)
+        return _hourly(now, policy.hourly_min * 60, zone)
     today = datetime.fromtimestamp(now, zone).date()
     if kind == "monthly":
         return _monthly(policy, now, today, zone)
     return max(slot for slot in _around(policy, kind, today, zone) if slot <= now)
 
 
-def _even(now: int, period: int, phase: int, zone: ZoneInfo | None) -> int:
-    """The latest moment at or before *now* that is *phase* past a multiple of *period*, in standard time of *zone*."""
-    if zone is not None:
-        local = datetime.fromtimestamp(now, zone)
-        standard = (local.utcoffset() or timedelta()) - (local.dst() or timedelta())
-        phase -= int(standard.total_seconds())
-    return now - (now - phase) % period
+def _hourly(now: int, past: int, zone: tzinfo) -> int:
+    """The latest moment at or before *now* that was *past* seconds past the hour in the standard time of then."""
+    offset, before = _standard(now, zone), _standard(now - _HOUR, zone)
+    slot = now - (now + offset - past) % _HOUR
+    if offset == before:
+        return slot
+    # The standard time itself changed within this hour, maybe by half an hour: no slot of the new one is older.
+    old = now - (now + before - past) % _HOUR
+    slots = [(slot, offset), (old, before), (old - _HOUR, before)]
+    return max(at for at, then in slots if _standard(at, zone) == then)
 
 
-def _around(policy: Policy, kind: Kind, today: date, zone: ZoneInfo) -> Iterator[int]:
+def _standard(at: int, zone: tzinfo) -> int:
+    """The offset of standard time, in seconds within the hour: that of every clock but Lord Howe's is always this."""
+    local = datetime.fromtimestamp(at, zone)
+    offset = (local.utcoffset() or timedelta()) - (local.dst() or timedelta())
+    return int(offset.total_seconds()) % _HOUR
+
+
+def _around(policy: Policy, kind: Kind, today: date, zone: tzinfo) -> Iterator[int]:
     """The slots around *today*, by the calendar: more than enough for one of them to be the latest."""
     match kind:
         case "daily":
@@ -94,7 +105,7 @@ def _around(policy: Policy, kind: Kind, today: date, zone: ZoneInfo) -> Iterator
                 yield _moment(day, policy.yearly_hour, policy.yearly_min, zone)
 
 
-def _monthly(policy: Policy, now: int, today: date, zone: ZoneInfo) -> int:
+def _monthly(policy: Policy, now: int, today: date, zone: tzinfo) -> int:
     """Before its day sanoid asks for one of the last 31 days; but never again for one that last month's day has."""
     slots = []
     for year, month in ((today.year, today.month), _month_before(today)):
@@ -109,7 +120,7 @@ def _month_before(day: date) -> tuple[int, int]:
     return before.year, before.month
 
 
-def _moment(day: date, hour: int, minute: int, zone: ZoneInfo) -> int:
+def _moment(day: date, hour: int, minute: int, zone: tzinfo) -> int:
     return int(datetime(day.year, day.month, day.day, hour, minute, tzinfo=zone).timestamp())
 
 

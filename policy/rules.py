@@ -209,8 +209,9 @@ def resolve(
 ) -> Resolution:
     """Give every dataset the rule that names it, else that of its nearest ancestor with a recursive rule.
 
-    The order of the rules does not matter. Nothing at or below a replica root gets a policy: replicas are
-    kept by the rules of the target, and nothing local ever touches them.
+    The order of the rules does not matter. Nothing at or below a replica root gets a policy: replicas are kept by the
+    rules of the target, and nothing local ever touches them. What a zfs recursion excludes is not taken along either
+    (``zfs snapshot -r`` would).
     """
     rules = {rule.dataset: rule for rule in assignments}
     existing = list(datasets)
@@ -225,10 +226,9 @@ def resolve(
             excluded[dataset] = reason
         else:
             chosen[dataset] = _chosen(rules, rule, dataset)
-    for rule in assignments:
-        if rule.recursion == "zfs" and rule.dataset in chosen:
-            along = taken_along(rule.dataset, existing, replica_roots)
-            chosen[rule.dataset] = replace(chosen[rule.dataset], along=along)
+    for top, along in _alongs(rules, chosen).items():
+        if top in chosen:
+            chosen[top] = replace(chosen[top], along=tuple(along))
     names = set(existing)
     unmatched = tuple(rule.dataset for rule in assignments if rule.dataset not in names)
     return Resolution(chosen, excluded, unmatched, pools or {})
@@ -271,11 +271,30 @@ def _left_out(rule: Assignment, dataset: str) -> str:
 
 
 def _chosen(rules: Mapping[str, Assignment], rule: Assignment, dataset: str) -> Chosen:
+    top = _taken_with(rules, dataset)
+    if top is None:
+        return Chosen(rule.policy, _why(rule, dataset))
+    reason = f"{_why(rule, dataset)}; its snapshots are taken with those of {top}"
+    return Chosen(replace(rule.policy, autosnap=False), reason)
+
+
+def _taken_with(rules: Mapping[str, Assignment], dataset: str) -> str | None:
+    """The farthest ancestor whose snapshots are taken of *dataset* too: a nearer one is itself taken with that."""
+    top = None
     for above in _recursive_above(rules, dataset):
-        if above.recursion == "zfs" and not above.children_only:
-            reason = f"{_why(rule, dataset)}; its snapshots are taken with those of {above.dataset}"
-            return Chosen(replace(rule.policy, autosnap=False), reason)
-    return Chosen(rule.policy, _why(rule, dataset))
+        if above.recursion == "zfs" and not above.children_only and not _left_out(above, dataset):
+            top = above.dataset
+    return top
+
+
+def _alongs(rules: Mapping[str, Assignment], chosen: Iterable[str]) -> dict[str, list[str]]:
+    """By top of a zfs recursion, those taken with it: only what has a policy, so that somebody prunes it."""
+    found: dict[str, list[str]] = {}
+    for dataset in chosen:
+        top = _taken_with(rules, dataset)
+        if top is not None:
+            found.setdefault(top, []).append(dataset)
+    return found
 
 
 def _covers(root: str, dataset: str) -> bool:

@@ -1,6 +1,7 @@
 """The space guard: which snapshots go when a pool fills up, beyond what retention lets go. Pure.
 
-Oldest first; never the newest of a dataset, never a replica's base, never what is held, never what is not ours.
+Oldest first; never the newest of a dataset, never a replica's base, never what is held, never what is not ours, and
+nothing where autoprune is off.
 What a snapshot's destruction frees is known only afterwards (snapshots share blocks, and ZFS frees in the
 background), so each round takes a few and the next one looks again.
 """
@@ -10,7 +11,7 @@ from fractions import Fraction
 
 from policy.naming import kind_of
 from policy.retention import Verdict, age_order
-from policy.rules import PoolLimits, Resolution
+from policy.rules import Policy, PoolLimits, Resolution
 from zfs.model import Pool, Snapshot
 from zfs.names import pool_of
 
@@ -42,7 +43,7 @@ def victims(
             snapshot
             for dataset, history in histories.items()
             if dataset in resolution.chosen and pool_of(dataset) == pool.name
-            for snapshot in _may_go(history, resolution.chosen[dataset].policy.loose_names, needed or {})
+            for snapshot in _may_go(history, resolution.chosen[dataset].policy, needed or {})
         ),
         key=age_order,
     )
@@ -57,10 +58,15 @@ def victims(
     return chosen
 
 
-def _may_go(history: Sequence[Snapshot], loose: bool, needed: Mapping[int, str]) -> list[Snapshot]:
+def _may_go(history: Sequence[Snapshot], policy: Policy, needed: Mapping[int, str]) -> list[Snapshot]:
+    if not policy.autoprune:
+        return []
     newest = max(history, key=lambda one: one.createtxg, default=None)
     return [
         one
         for one in history
-        if one is not newest and not one.holds and one.guid not in needed and kind_of(one.name, loose)
+        if one is not newest
+        and not one.holds
+        and one.guid not in needed
+        and kind_of(one.name, policy.loose_names)
     ]

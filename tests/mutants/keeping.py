@@ -23,8 +23,8 @@ POLICY = (
     Mutant(
         "a day of the month that the month does not have kills the tick",
         "policy/due.py",
-        "day = min(policy.monthly_mday, monthrange(year, month)[1])",
-        "day = policy.monthly_mday",
+        "min(policy.monthly_mday, monthrange(year, month)[1])",
+        "policy.monthly_mday",
         _DUE,
     ),
     Mutant(
@@ -55,13 +55,6 @@ POLICY = (
         "snapshot.creation <= now - policy.count(kind)",
         _RETENTION,
     ),
-    Mutant(
-        "the newest snapshot of a dataset is pruned",
-        "policy/retention.py",
-        "if snapshot is newest:",
-        "if snapshot is newest and snapshot.holds:",
-        _RETENTION,
-    ),
     Mutant("a held snapshot is pruned", "policy/retention.py", "if snapshot.holds:", "if False:", _RETENTION),
     Mutant(
         "the snapshot that a replica needs as its base is pruned",
@@ -87,7 +80,7 @@ POLICY = (
     Mutant(
         "a pool that is suspended or read-only is worked on",
         "policy/tick.py",
-        "if pool_of(dataset) in unusable:",
+        "if pool in unusable:",
         "if dataset in unusable:",
         _TICK,
     ),

@@ -71,10 +71,10 @@ class TestBeyondSanoid:
         kept = verdicts(KEEP, self.OLD, NOW, needed)[1]
         assert (kept.keep, kept.reasons[-1]) == (True, "needed by cloud")
 
-    def test_the_newest_of_a_dataset_stays_even_where_none_is_to_be_kept(self) -> None:
+    def test_where_none_is_kept_even_the_newest_of_the_dataset_goes_as_with_sanoid(self) -> None:
         none = replace(KEEP, hourly=0)
-        assert ages_pruned(self.OLD, none) == [6 * HOUR, 5 * HOUR, 2 * HOUR]
-        assert reasons(self.OLD, none)[-1] == "hourly 1, none is kept; newest of its dataset"
+        assert ages_pruned(self.OLD, none) == [6 * HOUR, 5 * HOUR, 2 * HOUR, HOUR]
+        assert reasons(self.OLD, none)[-1] == "hourly 1, none is kept"
 
     def test_what_is_not_ours_stays_and_does_not_count(self) -> None:
         others = [snap(name, 900 * DAY, 50 + n) for n, name in enumerate(("manual", "x_hourly"))]
@@ -86,7 +86,7 @@ class TestBeyondSanoid:
             "daily 4 of 2, older than 2 days",
             "daily 3 of 2, not older than 2 days",
             "daily 2 of 2",
-            "daily 1 of 2; newest of its dataset",
+            "daily 1 of 2",
         ]
         assert reasons(ours("weekly", 0, 8 * DAY))[0] == "weekly 2 of 1, older than 1 week"
 
@@ -123,8 +123,7 @@ def naive(policy: Policy, snapshots: Sequence[Snapshot], needed: dict[int, str])
             if old and left > policy.count(kind):
                 gone.add(snapshot.name)
                 left -= 1
-    newest = max((s.createtxg for s in snapshots), default=0)
-    stays = {s.name for s in snapshots if s.holds or s.guid in needed or s.createtxg == newest}
+    stays = {s.name for s in snapshots if s.holds or s.guid in needed}
     return gone - stays
 
 

@@ -28,7 +28,7 @@ class World:
 
     def tick(self, now: int) -> tuple[list[str], list[str]]:
         plan = plan_tick(Inventory(tuple(self.snapshots)), self.resolution, now)
-        taken = [name for group in plan.take for name in group.names]
+        taken = [name for group in plan.groups(now) for name in group.names]
         for name in taken:
             self.txg += 1
             dataset, _, short = name.partition("@")
@@ -44,13 +44,13 @@ class World:
 
 def test_one_group_for_each_pool_and_kind_longest_period_first() -> None:
     plan = plan_tick(Inventory(), rules("tank/a", "pond/x", "tank/b"), NOW)
-    assert [(group.kind, group.pool, len(group.names)) for group in plan.take] == [
+    assert [(group.kind, group.pool, len(group.names)) for group in plan.groups(NOW)] == [
         ("daily", "pond", 1),
         ("daily", "tank", 2),
         ("hourly", "pond", 1),
         ("hourly", "tank", 2),
     ]
-    assert plan.take[3].names == (
+    assert plan.groups(NOW)[3].names == (
         "tank/a@autosnap_2026-11-03_10:00:07_hourly",
         "tank/b@autosnap_2026-11-03_10:00:07_hourly",
     )
@@ -82,7 +82,7 @@ def test_a_clock_that_went_back_is_told_and_takes_nothing_until_it_catches_up() 
 def test_a_name_that_is_taken_is_told_and_not_asked_for() -> None:
     squatter = Snapshot("tank/a", snapshot_name("hourly", NOW), 1, 1, NOW - 86400)
     plan = plan_tick(Inventory((squatter,)), rules("tank/a"), NOW)
-    assert [group.kind for group in plan.take] == ["daily"]
+    assert [take.kind for take in plan.take] == ["daily"]
     assert [notice.code for notice in plan.warnings] == ["name_taken"]
 
 
@@ -99,7 +99,7 @@ def test_pools_that_cannot_be_written_are_left_alone_and_told() -> None:
         Pool("sea", "FAULTED", 1, 1, 1),
     )
     plan = plan_tick(Inventory(pools=pools), rules("tank/a", "tank/b", "pond/a", "lake/a"), NOW)
-    assert {group.pool for group in plan.take} == {"lake"}
+    assert {group.pool for group in plan.groups(NOW)} == {"lake"}
     assert [(notice.code, notice.subject) for notice in plan.warnings] == [
         ("pool_unavailable", "tank"),
         ("pool_readonly", "pond"),
