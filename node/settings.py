@@ -2,7 +2,7 @@
 
 All mistakes of all files are found at once, each with its file, line, key and, if there is one, a suggestion.
 What is checked where: TOML and keys set twice in `settings_merge`, the shape of each section in
-`settings_model`, what the sections say of each other here.
+`settings_model`, policies and pools in `settings_policy`, what the other sections say of each other here.
 """
 
 import contextlib
@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from node.errors import Exit, MeshkeepError
-from node.quantities import parse_duration
 from node.settings_merge import Merged
 from node.settings_model import (
     Access,
@@ -28,8 +27,9 @@ from node.settings_model import (
     ShareSection,
     Squash,
 )
+from node.settings_policy import limits_of, odd_inheritance, odd_pools, policy_of
 from node.settings_problems import Origin, Problem, Source, dotted, explain
-from policy.rules import KINDS, Assignment, Hooks, KeepEvery, Limit, Monitor, Policy, PoolLimits, Recursion
+from policy.rules import Assignment, Policy, PoolLimits, Recursion
 from zfs.names import is_below
 
 CONFIG_DIR = Path("/etc/meshkeep")
@@ -188,9 +188,9 @@ def _contradictions(sound: _Sound, source: Source, complete: bool) -> list[Probl
     # What a file that cannot be read defines is unknown, so nothing can be said to be missing.
     return [
         *(_unknown_policies(sound, source) if complete else ()),
-        *(_odd_inheritance(sound, source) if complete else ()),
-        *_odd_excludes(sound, source),
-        *_odd_pools(sound, source),
+        *(odd_inheritance(sound.policies, sound.inheriting, source) if complete else ()),
+        *_odd_recursion(sound, source),
+        *odd_pools(sound.pools, source),
         *_repeated("replicate", "from", sound.replicate, source),
         *_repeated("share", "dataset", sound.share, source),
         *_odd_maps(sound, source),
@@ -205,40 +205,11 @@ def _unknown_policies(sound: _Sound, source: Source) -> Iterable[Problem]:
             yield source.problem(("dataset", name, "policy"), text, close[0] if close else "")
 
 
-def _odd_inheritance(sound: _Sound, source: Source) -> Iterable[Problem]:
-    for name, section in sound.inheriting.items():
-        path = ("policy", name, "extends")
-        for base in section.extends:
-            if base not in sound.policies:
-                close = difflib.get_close_matches(base, sound.policies, 1)
-                yield source.problem(path, f'there is no policy "{base}"', close[0] if close else "")
-        if name in _ancestry(name, sound.inheriting):
-            yield source.problem(path, f'"{name}" extends itself')
-
-
-def _ancestry(name: str, policies: Mapping[str, PolicySection]) -> set[str]:
-    """All that *name* extends, directly or not; with itself if it goes in a circle."""
-    found: set[str] = set()
-    ahead = list(policies[name].extends) if name in policies else []
-    while ahead:
-        base = ahead.pop()
-        if base not in found and base in policies:
-            found.add(base)
-            ahead += policies[base].extends
-    return found
-
-
-def _odd_pools(sound: _Sound, source: Source) -> Iterable[Problem]:
-    for name, section in sound.pools.items():
-        path = ("pool", name, "space_high")
-        if (section.space_high is None) != (section.space_low is None):
-            yield source.problem(path, "space_high and space_low go together")
-        elif section.space_high is not None and section.space_high <= (section.space_low or 0):
-            yield source.problem(path, "must be more than space_low")
-
-
-def _odd_excludes(sound: _Sound, source: Source) -> Iterable[Problem]:
+def _odd_recursion(sound: _Sound, source: Source) -> Iterable[Problem]:
     for name, section in sound.datasets.items():
+        if section.process_children_only and not section.recursive:
+            path = ("dataset", name, "process_children_only")
+            yield source.problem(path, "takes nothing at all without recursive = true")
         path = ("dataset", name, "exclude")
         if section.exclude and not section.recursive:
             yield source.problem(path, "means nothing without recursive = true")
@@ -268,46 +239,14 @@ def _odd_maps(sound: _Sound, source: Source) -> Iterable[Problem]:
             yield source.problem(("share", number, "map_to"), 'means nothing with squash = "none"')
 
 
-def _policy(name: str, document: Document) -> Policy:
-    """*name* with what it extends: left to right, later ones win, and its own keys win over all."""
-    set_keys = _keys_set(name, document)
-    hooks = {key: set_keys.pop(key) for key in Hooks.__dataclass_fields__ if key in set_keys}
-    monitor: dict[str, Any] = {
-        key: set_keys.pop(key)
-        for key in ("monitor", "monitor_dont_warn", "monitor_dont_crit")
-        if key in set_keys
-    }
-    for kind in KINDS:
-        limit = Monitor().limit(kind)
-        warn, crit = set_keys.pop(f"{kind}_warn", limit.warn), set_keys.pop(f"{kind}_crit", limit.crit)
-        monitor[kind] = Limit(warn, crit)
-    if "keep_every" in set_keys:
-        set_keys["keep_every"] = tuple(
-            KeepEvery(parse_duration(period), count) for period, count in set_keys["keep_every"].items()
-        )
-    set_keys.setdefault("timezone", document.snapshots.timezone)
-    return Policy(name=name, **set_keys, hooks=Hooks(**hooks), monitor=Monitor(**monitor))
-
-
-def _keys_set(name: str, document: Document) -> dict[str, Any]:
-    section = document.policy[name]
-    found: dict[str, Any] = {}
-    for base in section.extends:
-        found |= _keys_set(base, document)
-    return found | section.model_dump(exclude_unset=True, exclude={"extends"})
-
-
 def _settings(document: Document, source: Source) -> Settings:
-    policies = {name: _policy(name, document) for name in document.policy}
+    policies = {name: policy_of(name, document) for name in document.policy}
     return Settings(
         mesh=MeshSettings(document.mesh.listen_port, tuple(document.mesh.endpoints), document.mesh.domain),
         storage_under=document.storage.under,
         tick=document.snapshots.tick,
         policies=policies,
-        pools={
-            name: PoolLimits(**section.model_dump(exclude_none=True))
-            for name, section in document.pool.items()
-        },
+        pools={name: limits_of(section) for name, section in document.pool.items()},
         sanoid=document.snapshots.sanoid,
         metrics=document.metrics.listen,
         assignments=tuple(

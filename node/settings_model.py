@@ -3,10 +3,11 @@
 Meaning and defaults are in `node.settings` and `policy.rules`; here an absent key is just absent.
 """
 
+import difflib
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -67,12 +68,14 @@ def _parsed(parse: Callable[[str], int]) -> BeforeValidator:
 
 
 def _timezone(name: str) -> str:
+    if name == "UTC":
+        return name
     try:
         ZoneInfo(name)
-    except (ValueError, OSError):  # of no key, or of one that is a folder
-        raise ValueError(
-            f'"{name}" is no time zone known here; write it like "UTC" or "Europe/Berlin"'
-        ) from None
+    except (LookupError, ValueError, OSError):  # unknown; no key at all; a folder of zones
+        close = difflib.get_close_matches(name, available_timezones(), 1)
+        advice = f'did you mean "{close[0]}"?' if close else 'write it like "UTC" or "Europe/Berlin"'
+        raise ValueError(f'"{name}" is no time zone known here; {advice}') from None
     return name
 
 
@@ -88,8 +91,46 @@ def _period(text: str) -> str:
     return text
 
 
-def _never(value: Any) -> Any:
-    return "0s" if value == 0 and not isinstance(value, bool) else value
+def _age(value: Any) -> Any:
+    return (
+        value if _is_number(value) and value == 0 else _duration(value, 'must be like "90m", or 0 for never')
+    )
+
+
+def _timeout(value: Any) -> Any:
+    if _is_number(value) and 0 <= value <= 86_400:
+        return value
+    return _duration(value, 'must be like "30s", or whole seconds up to a day; 0 waits for ever')
+
+
+def _duration(value: Any, wanted: str) -> int:
+    if not isinstance(value, str):
+        raise ValueError(f"{wanted}, not {_shown(value)}")
+    return parse_duration(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _recursive(value: Any) -> Any:
+    if not isinstance(value, bool) and value != "zfs":
+        raise ValueError(f'must be true, false or "zfs", not {_shown(value)}')
+    return value
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _pool(name: str) -> str:
+    if "/" in name:
+        raise ValueError(
+            f'"{name}" is a dataset; these limits are of whole pools, like "{name.partition("/")[0]}"'
+        )
+    return check_dataset(name)
 
 
 def _number(low: int, high: int) -> Any:
@@ -97,11 +138,14 @@ def _number(low: int, high: int) -> Any:
 
 
 DatasetName = Annotated[str, AfterValidator(check_dataset)]
+PoolName = Annotated[str, AfterValidator(_pool)]
 NodeName = Annotated[str, AfterValidator(_node)]
 Nodes = Annotated[list[NodeName], BeforeValidator(_list), Field(min_length=1)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 Duration = Annotated[int, _parsed(parse_duration)]
-Age = Annotated[Duration, BeforeValidator(_never)]
+Age = Annotated[int, BeforeValidator(_age)]
+Timeout = Annotated[int, BeforeValidator(_timeout)]
+Recursive = Annotated[bool | Literal["zfs"], BeforeValidator(_recursive)]
 Period = Annotated[str, AfterValidator(_period)]
 Timezone = Annotated[str, AfterValidator(_timezone)]
 Rate = Annotated[int, _parsed(parse_rate)]
@@ -189,7 +233,7 @@ class PolicySection(Section):
     post_snapshot_script: str = ""
     pre_pruning_script: str = ""
     pruning_script: str = ""
-    script_timeout: Duration | Annotated[int, Field(ge=0, le=86_400)] = 5
+    script_timeout: Timeout = 5
     no_inconsistent_snapshot: bool = False
     force_post_snapshot_script: bool = False
     monitor: bool = True
@@ -213,7 +257,7 @@ class DatasetSection(Section):
     """``[dataset."pool/name"]``"""
 
     policy: str
-    recursive: bool | Literal["zfs"] = False
+    recursive: Recursive = False
     process_children_only: bool = False
     exclude: list[DatasetName] = []
 
@@ -245,7 +289,7 @@ class Document(Section):
     snapshots: SnapshotsSection = SnapshotsSection()
     metrics: MetricsSection = MetricsSection()
     policy: dict[str, PolicySection] = {}
-    pool: dict[str, PoolSection] = {}
+    pool: dict[PoolName, PoolSection] = {}
     dataset: dict[DatasetName, DatasetSection] = {}
     replicate: list[ReplicateSection] = []
     share: list[ShareSection] = []

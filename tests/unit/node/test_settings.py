@@ -10,7 +10,7 @@ from node.errors import Exit
 from node.settings import ConfigError, MeshSettings, Settings, config_files, load, parse
 from node.settings_lines import key_lines
 from node.settings_model import Document, PolicySection, Section
-from policy.rules import Assignment, Policy
+from policy.rules import KINDS, Assignment, Hooks, KeepEvery, Limit, Monitor, Policy, PoolLimits
 
 EXAMPLE = Path(__file__).parents[3] / "deploy" / "meshkeep.toml"
 
@@ -100,7 +100,12 @@ class TestMeaning:
         assert parse([("a", "[policy.p]")]).policies["p"] == Policy(name="p")
 
     def test_every_key_of_a_policy_can_be_set(self) -> None:
-        assert set(PolicySection.model_fields) == set(Policy.__slots__) - {"name"}
+        ages = {f"{kind}_{level}" for kind in KINDS for level in ("warn", "crit")}
+        switches = {"monitor", "monitor_dont_warn", "monitor_dont_crit"}
+        assert set(Monitor.__slots__) == {*KINDS, *switches}
+        assert set(PolicySection.model_fields) == (
+            (set(Policy.__slots__) - {"name", "hooks"}) | set(Hooks.__slots__) | ages | switches | {"extends"}
+        )
 
     def test_it_is_known_where_everything_was_set(self) -> None:
         found = parse([("a", GOOD), ("b", '[[share]]\ndataset = "tank/x"\nto = "desk"')])
@@ -145,6 +150,89 @@ class TestMeaning:
             }
             tables = section if isinstance(section, list) else [section, *section.values()]
             assert keys <= {key for table in tables if isinstance(table, dict) for key in table}, name
+
+
+class TestPolicies:
+    """What `[policy.NAME]`, `[pool.NAME]` and the rules that use them come to."""
+
+    def test_what_it_extends_comes_left_to_right_and_its_own_keys_last(self) -> None:
+        found = parse(
+            [
+                (
+                    "a",
+                    "[policy.one]\nhourly = 1\ndaily = 1\nweekly = 1\n"
+                    "[policy.two]\nhourly = 2\ndaily = 2\n"
+                    '[policy.both]\nextends = ["one", "two"]\nhourly = 3\n'
+                    '[policy.other]\nextends = ["two", "one"]\n'
+                    '[policy.far]\nextends = "both"\nmonthly = 9',
+                )
+            ]
+        ).policies
+        numbers = {name: (p.hourly, p.daily, p.weekly, p.monthly) for name, p in found.items()}
+        assert numbers["both"] == (3, 2, 1, 6)
+        assert numbers["other"] == (1, 1, 1, 6)
+        assert numbers["far"] == (3, 2, 1, 9)
+
+    def test_a_key_set_to_its_default_wins_over_what_is_inherited(self) -> None:
+        found = parse([("a", '[policy.a]\nhourly = 1\n[policy.b]\nextends = "a"\nhourly = 48')]).policies
+        assert found["b"].hourly == 48
+
+    def test_all_that_goes_beyond_sanoid_arrives(self) -> None:
+        text = (
+            "[policy.p]\nkeep_last = 5\nskip_unchanged = true\nprune_defer = 60\nloose_names = true\n"
+            'keep_every = { "12h" = 4, "1d" = 7 }\ntimezone = "Asia/Tokyo"'
+        )
+        assert parse([("a", text)]).policies["p"] == Policy(
+            name="p",
+            keep_last=5,
+            skip_unchanged=True,
+            prune_defer=60,
+            loose_names=True,
+            keep_every=(KeepEvery(43200, 4), KeepEvery(86400, 7)),
+            timezone="Asia/Tokyo",
+        )
+
+    def test_ages_and_hooks_arrive_and_the_rest_of_them_is_sanoids(self) -> None:
+        text = (
+            '[policy.p]\nhourly_warn = "90m"\nhourly_crit = 0\nweekly_crit = "1w2d"\nmonitor_dont_warn = true\n'
+            'pruning_script = "/bin/gone"\nscript_timeout = "2m"\n[policy.q]\nscript_timeout = 0'
+        )
+        found = parse([("a", text)]).policies
+        assert found["p"].monitor == Monitor(
+            hourly=Limit(5400, 0), weekly=Limit(0, 9 * 86400), monitor_dont_warn=True
+        )
+        assert found["p"].hooks == Hooks(pruning_script="/bin/gone", script_timeout=120)
+        assert found["q"].hooks.script_timeout == 0
+
+    def test_the_zone_is_that_of_the_policy_else_of_what_it_extends_else_of_all(self) -> None:
+        text = (
+            '[snapshots]\ntimezone = "Europe/Berlin"\n[policy.a]\n[policy.b]\ntimezone = "UTC"\n'
+            '[policy.c]\nextends = "b"'
+        )
+        found = parse([("a", text)]).policies
+        zones = {name: policy.timezone for name, policy in found.items()}
+        assert zones == {"a": "Europe/Berlin", "b": "UTC", "c": "UTC"}
+
+    def test_limits_of_a_pool(self) -> None:
+        found = parse([("a", "[pool.tank]\nspace_high = 90\nspace_low = 80\n[pool.pond]\ncapacity_crit = 0")])
+        assert found.pools == {"tank": PoolLimits(80, 95, 90, 80), "pond": PoolLimits(80, 0)}
+        assert parse([("a", "[pool.tank]")]).pools == {"tank": PoolLimits(80, 95, 0, 0)}
+
+    def test_the_ways_of_recursion(self) -> None:
+        text = (
+            '[policy.p]\n[dataset.a]\npolicy = "p"\nrecursive = "zfs"\n[dataset.b]\npolicy = "p"\n'
+            'recursive = true\nprocess_children_only = true\n[dataset.c]\npolicy = "p"\nrecursive = false'
+        )
+        found = parse([("a", text)]).assignments
+        assert [(one.recursion, one.children_only) for one in found] == [
+            ("zfs", False),
+            ("each", True),
+            ("no", False),
+        ]
+
+    def test_where_sanoids_rules_and_the_metrics_are(self) -> None:
+        found = parse([("a", '[snapshots]\nsanoid = "/etc/sanoid"\n[metrics]\nlisten = "127.0.0.1:9469"')])
+        assert (found.sanoid, found.metrics) == ("/etc/sanoid", "127.0.0.1:9469")
 
 
 class TestFiles:
@@ -252,10 +340,119 @@ class TestMistakes:
                 '[policy.p]\n[dataset.a]\npolicy = "p"\nrecursive = true\nexclude = ["ab"]',
                 'a:5: dataset.a.exclude: "ab" is not below a',
             ),
+            (
+                '[policy.p]\n[dataset.a]\npolicy = "p"\nprocess_children_only = true',
+                "a:4: dataset.a.process_children_only: takes nothing at all without recursive = true",
+            ),
+            (
+                '[policy.p]\n[dataset.a]\npolicy = "p"\nrecursive = "yes"',
+                'a:4: dataset.a.recursive: must be true, false or "zfs", not "yes"',
+            ),
+            (
+                '[policy.prod]\n[policy.p]\nextends = ["prd"]',
+                'a:3: policy.p.extends: there is no policy "prd". Did you mean "prod"?',
+            ),
+            ('[policy.p]\nextends = "p"', 'a:2: policy.p.extends: "p" extends itself'),
+            ("[policy.p]\nextends = 3", "a:2: policy.p.extends: must be a list, not 3"),
+            (
+                '[policy.p]\ntimezone = "Europe/Berlln"',
+                'a:2: policy.p.timezone: "Europe/Berlln" is no time zone known here; '
+                'did you mean "Europe/Berlin"?',
+            ),
+            (
+                '[policy.p]\ntimezone = "../etc/passwd"',
+                'a:2: policy.p.timezone: "../etc/passwd" is no time zone known here; '
+                'write it like "UTC" or "Europe/Berlin"',
+            ),
+            (
+                '[snapshots]\nsanoid = "sanoid"',
+                'a:2: snapshots.sanoid: "sanoid" is no absolute path; write it like "/etc/sanoid"',
+            ),
+            ("[policy.p]\nprune_defer = 101", "a:2: policy.p.prune_defer: must be at most 100, not 101"),
+            (
+                '[policy.p]\nkeep_every = { "30s" = 1 }',
+                'a:2: policy.p.keep_every.30s: "30s" is too short for a period; write it like "1d"',
+            ),
+            (
+                "[policy.p]\nkeep_every = { daily = 1 }",
+                "a:2: policy.p.keep_every.daily: 'daily' is not a duration; "
+                'write it like "90m", "24h" or "7d"',
+            ),
+            (
+                '[policy.p]\nkeep_every = { "1d" = 0 }',
+                "a:2: policy.p.keep_every.1d: must be at least 1, not 0",
+            ),
+            (
+                "[policy.p]\nhourly_warn = 90",
+                'a:2: policy.p.hourly_warn: must be like "90m", or 0 for never, not 90',
+            ),
+            (
+                '[policy.p]\nhourly_warn = "90"',
+                'a:2: policy.p.hourly_warn: \'90\' is not a duration; write it like "90m", "24h" or "7d"',
+            ),
+            (
+                "[policy.p]\nscript_timeout = -1",
+                'a:2: policy.p.script_timeout: must be like "30s", '
+                "or whole seconds up to a day; 0 waits for ever, not -1",
+            ),
+            (
+                "[policy.p]\nscript_timeout = true",
+                'a:2: policy.p.script_timeout: must be like "30s", '
+                "or whole seconds up to a day; 0 waits for ever, not true",
+            ),
+            (
+                "[pool.tank]\nspace_high = 90",
+                "a:2: pool.tank.space_high: means nothing without space_low",
+            ),
+            ("[pool.tank]\nspace_low = 90", "a:2: pool.tank.space_low: means nothing without space_high"),
+            (
+                "[pool.tank]\nspace_high = 80\nspace_low = 80",
+                "a:2: pool.tank.space_high: must be more than space_low (80)",
+            ),
+            (
+                "[pool.tank]\ncapacity_warn = 90\ncapacity_crit = 80",
+                "a:2: pool.tank.capacity_warn: must be at most capacity_crit (80)",
+            ),
+            (
+                '[pool."tank/a"]',
+                'a:1: pool."tank/a": "tank/a" is a dataset; these limits are of whole pools, like "tank"',
+            ),
         ],
     )
     def test_each_says_where_and_what(self, text: str, expected: str) -> None:
         assert mistakes(text) == [expected]
+
+    def test_a_folder_of_zones_is_no_zone(self) -> None:
+        (told,) = mistakes('[snapshots]\ntimezone = "Europe"')
+        assert told.startswith(
+            'a:2: snapshots.timezone: "Europe" is no time zone known here; did you mean "Eu'
+        )
+
+    def test_a_circle_is_told_of_each_in_it_and_of_no_other(self) -> None:
+        text = '[policy.a]\nextends = "b"\n[policy.b]\nextends = "a"\n[policy.c]\nextends = "a"'
+        assert mistakes(text) == [
+            'a:2: policy.a.extends: "a" extends itself',
+            'a:4: policy.b.extends: "b" extends itself',
+        ]
+
+    def test_a_base_that_a_broken_file_may_define_is_not_missed(self) -> None:
+        assert len(mistakes("[policy.base", '[policy.p]\nextends = "base"')) == 1
+
+    def test_a_mistake_of_each_new_kind_in_one_go(self) -> None:
+        told = mistakes(
+            '[policy.p]\nextends = "q"\ntimezone = "Mars"\nkeep_every = { x = 1 }\nhourly_warn = true\n'
+            "[pool.tank]\nspace_high = 10\n",
+            '[snapshots]\ntimezone = "Moon"\n[pool.pond]\nspace_low = 1\n[policy.r]\nextends = "s"',
+        )
+        assert [line.split(": ")[0] for line in told] == [
+            "a:3",
+            "a:4",
+            "a:5",
+            "a:7",
+            "b:2",
+            "b:4",
+            "b:6",
+        ]
 
     def test_a_dataset_without_quotes_is_explained(self) -> None:
         (told,) = mistakes('[policy.p]\n[dataset.tank/home]\npolicy = "p"')
