@@ -7,7 +7,8 @@ one job is to block. Every method raises a class of `zfs.errors`.
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from zfs.model import Bookmark, Dataset, Look, Pool, Property, ResumeState, Snapshot
+from zfs.errors import ZfsError
+from zfs.model import Bookmark, Dataset, Look, Pool, PoolStatus, Property, ResumeState, Snapshot
 
 
 class Zfs(Protocol):
@@ -18,6 +19,10 @@ class Zfs(Protocol):
         ...
 
     async def pools(self) -> list[Pool]: ...
+
+    async def pool_status(self, name: str) -> PoolStatus:
+        """Exactly the pool *name*. Raises NotFound."""
+        ...
 
     async def datasets(self, root: str | None = None) -> list[Dataset]:
         """*root* and all below it (all pools for None), parents before children. Raises NotFound."""
@@ -35,6 +40,12 @@ class Zfs(Protocol):
 
     async def snapshots(self, dataset: str, *, recursive: bool = False) -> list[Snapshot]:
         """Oldest first by createtxg. Raises NotFound."""
+        ...
+
+    async def histories(self, datasets: Sequence[str]) -> dict[str, list[Snapshot] | ZfsError]:
+        """The snapshots of each of *datasets*, oldest first; or why that one cannot be listed. Cheaper than each by
+        itself.
+        """
         ...
 
     async def bookmarks(self, dataset: str) -> list[Bookmark]:

@@ -20,7 +20,7 @@ from zfs import errors, listing
 from zfs.causes import of_exception
 from zfs.command import run
 from zfs.errors import ZfsError
-from zfs.model import Bookmark, Dataset, Look, Pool, Property, ResumeState, Snapshot
+from zfs.model import Bookmark, Dataset, Look, Pool, PoolStatus, Property, ResumeState, Snapshot
 from zfs.names import check_dataset, check_snapshot, pool_of
 from zfs.stream import decode_resume_token
 
@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 _THREADS = 16
 _DATASETS = "filesystem,volume"
+_AT_ONCE = 100
+"""Datasets named in one command: 25 KB of names at most."""
 _BATCH = 200
 """Names in one destroying call: few enough that ZFS reports each failure and keeps transactions short."""
 
@@ -55,6 +57,16 @@ class LibZfs:
     async def pools(self) -> list[Pool]:
         text = await run("zpool", "zpool", "list", "-Hp", "-o", listing.POOL_COLUMNS)
         return _read("zpool", listing.pools, text)
+
+    async def pool_status(self, name: str) -> PoolStatus:
+        if "/" in check_dataset(name):
+            raise errors.NotFound(name)
+        columns = ["-Hp", "-o", listing.POOL_COLUMNS, name]
+        listed, told = await asyncio.gather(
+            run(name, "zpool", "list", *columns), run(name, "zpool", "status", "-j", "--json-int", name)
+        )
+        (pool,) = _read(name, listing.pools, listed)
+        return _read(name, partial(listing.pool_status, pool=pool), told)
 
     async def datasets(self, root: str | None = None) -> list[Dataset]:
         where = [] if root is None else ["-r", check_dataset(root)]
@@ -90,6 +102,35 @@ class LibZfs:
         return await _list(
             dataset, listing.snapshots, listing.SNAPSHOT_COLUMNS, kinds="snapshot", where=where
         )
+
+    async def histories(self, datasets: Sequence[str]) -> dict[str, list[Snapshot] | ZfsError]:
+        found: dict[str, list[Snapshot] | ZfsError] = {}
+        names = [check_dataset(name) for name in dict.fromkeys(datasets)]
+        for start in range(0, len(names), _AT_ONCE):
+            found |= await self._histories(names[start : start + _AT_ONCE])
+        return found
+
+    async def _histories(self, names: list[str]) -> dict[str, list[Snapshot] | ZfsError]:
+        """In one command; where that fails, for one of them may be gone, each half by itself."""
+        try:
+            listed = await _list(
+                names[0],
+                listing.snapshots,
+                listing.SNAPSHOT_COLUMNS,
+                kinds="snapshot",
+                where=["-d", "1", *names],
+            )
+        except ZfsError as error:
+            if len(names) == 1:
+                return {names[0]: error}
+            middle = len(names) // 2
+            return await self._histories(names[:middle]) | await self._histories(names[middle:])
+        found: dict[str, list[Snapshot] | ZfsError] = {name: [] for name in names}
+        for snapshot in listed:
+            history = found.get(snapshot.dataset)
+            if isinstance(history, list):
+                history.append(snapshot)
+        return found
 
     async def bookmarks(self, dataset: str) -> list[Bookmark]:
         where = ["-d", "1", check_dataset(dataset)]

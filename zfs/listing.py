@@ -1,17 +1,19 @@
-"""What is asked of `zfs list`, `zfs get`, `zpool list` (-Hp: tabs, exact numbers), and reading it. Pure.
+"""What is asked of `zfs list`, `zfs get`, `zpool list` (-Hp: tabs, exact numbers), `zpool status`, and reading it. Pure.
 
 Exactly the columns that are needed: each further one costs a read per dataset.
 """
 
+import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
-from zfs.model import Bookmark, Dataset, KeyStatus, Pool, Property, Snapshot
+from zfs.model import Bookmark, Dataset, KeyStatus, Pool, PoolStatus, Property, Snapshot, Vdev
 
-POOL_COLUMNS = "name,health,size,free,capacity,readonly"
+POOL_COLUMNS = "name,health,size,free,capacity,readonly,freeing"
 DATASET_COLUMNS = (
-    "name,type,guid,createtxg,used,available,written,encryptionroot,keystatus,mountpoint,mounted"
+    "name,type,guid,createtxg,used,available,written,encryptionroot,keystatus,mountpoint,mounted,"
+    "snapshots_changed"
 )
 SNAPSHOT_COLUMNS = "name,guid,createtxg,creation,used,userrefs"
 BOOKMARK_COLUMNS = "name,guid,createtxg,creation"
@@ -25,10 +27,38 @@ class BadListing(ValueError):
 def pools(text: str) -> list[Pool]:
     """The pools in *text*, by name. A faulted pool has no sizes: 0."""
     found = [
-        Pool(name, health, _number(size), _number(free), _number(capacity), readonly == "on")
-        for name, health, size, free, capacity, readonly in _rows(text, POOL_COLUMNS)
+        Pool(
+            name, health, _number(size), _number(free), _number(capacity), readonly == "on", _number(freeing)
+        )
+        for name, health, size, free, capacity, readonly, freeing in _rows(text, POOL_COLUMNS)
     ]
     return sorted(found, key=lambda pool: pool.name)
+
+
+# Where `zpool status` keeps devices beside the tree of the pool itself, in the order in which it prints them.
+_CLASSES = ("dedup", "special", "logs", "l2cache", "spares")
+
+
+def pool_status(text: str, pool: Pool) -> PoolStatus:
+    """The output of ``zpool status -j --json-int`` for *pool* alone (OpenZFS 2.3; cmd/zpool/zpool_main.c)."""
+    try:
+        found = json.loads(text)["pools"][pool.name]
+        groups = [found["vdevs"], *(found[name] for name in _CLASSES if name in found)]
+        vdevs = tuple(vdev for group in groups for vdev in _vdevs(group))
+        scan = found.get("scan_stats", {})
+        scrubbed = scan.get("function") == "SCRUB" and scan.get("state") == "FINISHED"
+        end = int(scan["end_time"]) if scrubbed else None
+        return PoolStatus(pool.name, str(found["state"]), vdevs, end, pool.size, pool.free, pool.capacity)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadListing(f"not the status of {pool.name}: {error!r} in {text[:200]!r}") from error
+
+
+def _vdevs(group: dict[str, Any]) -> Iterator[Vdev]:
+    """All of *group*, each before what it is made of. A spare has no counts of errors."""
+    for one in group.values():
+        counts = (int(one.get(f"{kind}_errors", 0)) for kind in ("read", "write", "checksum"))
+        yield Vdev(one["name"], str(one.get("state", "")), *counts)
+        yield from _vdevs(one.get("vdevs", {}))
 
 
 def datasets(text: str) -> list[Dataset]:
@@ -127,7 +157,7 @@ def _number(text: str) -> int:
 
 
 def _dataset(row: list[str]) -> Dataset:
-    name, kind, guid, createtxg, used, available, written, root, keystatus, mountpoint, mounted = row
+    name, kind, guid, createtxg, used, available, written, root, keystatus, mountpoint, mounted, changed = row
     return Dataset(
         name=name,
         kind=_kind(kind),
@@ -140,6 +170,7 @@ def _dataset(row: list[str]) -> Dataset:
         keystatus=_keystatus(keystatus),
         mountpoint=None if mountpoint in ("-", "none") else mountpoint,
         mounted=mounted == "yes",
+        snapshots_changed=None if changed == "-" else int(changed),
     )
 
 

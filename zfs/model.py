@@ -9,7 +9,7 @@ KeyStatus = Literal["available", "unavailable"]
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """One imported pool. `capacity` is the used share in percent."""
+    """One imported pool. `capacity` is the used share in percent, `freeing` what is still to be freed in the background."""
 
     name: str
     health: str
@@ -17,11 +17,42 @@ class Pool:
     free: int
     capacity: int
     readonly: bool = False
+    freeing: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Vdev:
+    """One line of ``zpool status``: the pool itself, a group of devices, or a device, with its errors."""
+
+    name: str
+    state: str
+    read: int = 0
+    write: int = 0
+    checksum: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """How one pool is. `vdevs` come as ``zpool status`` prints them, the pool itself first.
+
+    `scrub_end` is when the last scrub ended; None while one runs, and where another scan came after it.
+    """
+
+    name: str
+    state: str
+    vdevs: tuple[Vdev, ...]
+    scrub_end: int | None
+    size: int
+    free: int
+    capacity: int
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A filesystem or volume. `written` counts bytes since the newest snapshot."""
+    """A filesystem or volume. `written` counts bytes since the newest snapshot.
+
+    `snapshots_changed` is when one of its snapshots was last made, renamed or destroyed; None if never.
+    """
 
     name: str
     kind: Literal["filesystem", "volume"]
@@ -34,6 +65,7 @@ class Dataset:
     keystatus: KeyStatus | None = None
     mountpoint: str | None = None
     mounted: bool = False
+    snapshots_changed: int | None = None
 
     @property
     def encrypted(self) -> bool:

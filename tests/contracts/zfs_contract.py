@@ -29,6 +29,54 @@ async def contract_version_and_pools_are_told(env: Env) -> None:
     equal(found[pool].readonly, False)
 
 
+async def contract_a_pool_has_a_status(env: Env) -> None:
+    pool = env.root.split("/")[0]
+    listed = next(one for one in await env.zfs.pools() if one.name == pool)
+    found = await env.zfs.pool_status(pool)
+    equal((found.name, found.state, found.size), (pool, listed.health, listed.size))
+    equal((found.vdevs[0].name, found.vdevs[0].state), (pool, found.state))
+    assert len(found.vdevs) > 1
+    equal({(one.state, one.read, one.write, one.checksum) for one in found.vdevs}, {("ONLINE", 0, 0, 0)})
+    assert found.size >= found.free > 0
+    assert listed.freeing >= 0
+    await raises(errors.NotFound, env.zfs.pool_status("nopool12345"))
+    await raises(errors.NotFound, env.zfs.pool_status(env.root))
+
+
+async def contract_a_dataset_says_when_its_snapshots_changed(env: Env) -> None:
+    name, child = await env.make("changed"), await env.make("changed", "child")
+    equal((await env.zfs.dataset(name)).snapshots_changed, None)
+    await env.zfs.snapshot([name + "@a"])
+    made = (await env.zfs.snapshots(name))[0].creation
+    changed = (await env.zfs.dataset(name)).snapshots_changed
+    assert changed is not None
+    assert made <= changed + 1, "a clock of coarse ticks may be behind"
+    equal((await env.zfs.dataset(child)).snapshots_changed, None)
+    await env.zfs.hold("t", [name + "@a"])
+    await env.zfs.bookmark(name + "@a", name + "#a")
+    await env.zfs.set(name, {"test:a": "b"})
+    for seen in (await env.zfs.dataset(name), (await env.zfs.look(name)).dataset):
+        equal(seen.snapshots_changed, changed)
+    await env.zfs.release("t", [name + "@a"])
+    await env.zfs.destroy_snapshots([name + "@a"])
+    after = (await env.zfs.dataset(name)).snapshots_changed
+    assert after is not None
+    assert after >= changed
+
+
+async def contract_the_snapshots_of_many_datasets_come_at_once(env: Env) -> None:
+    one, two, child = await env.make("one"), await env.make("two w"), await env.make("one", "child")
+    await env.zfs.snapshot([one + "@a", child + "@a"])
+    await env.zfs.snapshot([one + "@b"])
+    gone = env.name("gone")
+    found = await env.zfs.histories([one, gone, two, one])
+    equal(found[one], await env.zfs.snapshots(one))
+    equal(found[two], [])
+    assert isinstance(found[gone], errors.NotFound)
+    equal(list(found), [one, gone, two])
+    equal(await env.zfs.histories([]), {})
+
+
 async def contract_datasets_come_parents_first(env: Env) -> None:
     for parts in (["b"], ["a"], ["a", "x"], ["a-b"]):
         await env.make(*parts)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from tests.fakes.zfs_state import DEFAULTS, Node, Snap, State, base_of, body_of, proof, wrapped
 from zfs import errors
-from zfs.model import Bookmark, Dataset, Look, Pool, Property, ResumeState, Snapshot
+from zfs.model import Bookmark, Dataset, Look, Pool, PoolStatus, Property, ResumeState, Snapshot, Vdev
 from zfs.names import check_dataset, check_snapshot, pool_of
 
 
@@ -58,6 +58,10 @@ class FakeZfs:
         """As imported with readonly=on."""
         self.state.readonly.add(pool)
 
+    def hurt(self, pool: str, read: int = 0, write: int = 0, checksum: int = 0) -> None:
+        """Errors of its only device."""
+        self.state.vdev_errors[pool] = (read, write, checksum)
+
     def change_passphrase(self, dataset: str, passphrase: bytes) -> None:
         """As ``zfs change-key``: the next raw stream carries the new wrap."""
         node = self.state.node(dataset, write=True)
@@ -80,7 +84,16 @@ class FakeZfs:
     def _pool(self, name: str, size: int) -> Pool:
         used = self.state.used(name)
         health = "SUSPENDED" if name in self.state.suspended else "ONLINE"
-        return Pool(name, health, size, size - used, 100 * used // size, name in self.state.readonly)
+        freeing = self.state.freeing.get(name, 0)
+        return Pool(name, health, size, size - used, 100 * used // size, name in self.state.readonly, freeing)
+
+    async def pool_status(self, name: str) -> PoolStatus:
+        if name not in self.state.sizes:
+            raise errors.NotFound(name)
+        pool = self._pool(name, self.state.sizes[name])
+        errs = self.state.vdev_errors.get(name, (0, 0, 0))
+        vdevs = (Vdev(name, pool.health), Vdev("vda", pool.health, *errs))
+        return PoolStatus(name, pool.health, vdevs, None, pool.size, pool.free, pool.capacity)
 
     async def datasets(self, root: str | None = None) -> list[Dataset]:
         if root is not None:
@@ -108,6 +121,15 @@ class FakeZfs:
             nodes = self.state.below(dataset)
         found = [self.state.as_snapshot(node, snap) for node in nodes for snap in node.snapshots.values()]
         return sorted(found, key=lambda one: (one.createtxg, one.creation, one.dataset, one.name))
+
+    async def histories(self, datasets: Sequence[str]) -> dict[str, list[Snapshot] | errors.ZfsError]:
+        found: dict[str, list[Snapshot] | errors.ZfsError] = {}
+        for name in datasets:
+            try:
+                found[name] = await self.snapshots(name)
+            except errors.ZfsError as error:
+                found[name] = error
+        return found
 
     async def bookmarks(self, dataset: str) -> list[Bookmark]:
         found = [
@@ -156,6 +178,7 @@ class FakeZfs:
             "used": str(seen.used),
             "available": str(seen.available),
             "written": str(seen.written),
+            "snapshots_changed": str(seen.snapshots_changed or "-"),
             "encryptionroot": seen.encryption_root or "-",
             "keystatus": seen.keystatus or "-",
             "mounted": "yes" if seen.mounted else "no",
@@ -224,6 +247,7 @@ class FakeZfs:
             snap = Snap(short, self.state.new_guid(), txg, self.state.now(), ivset, node.data)
             snap.properties.update(properties or {})
             node.snapshots[short] = snap
+            node.snapshots_changed = self.state.now()
 
     async def destroy_snapshots(self, names: Sequence[str]) -> dict[str, Exception]:
         failed: dict[str, Exception] = {}
@@ -239,6 +263,7 @@ class FakeZfs:
                 failed[name] = errors.Busy(name)
             else:
                 del node.snapshots[short]
+                node.snapshots_changed = self.state.now()
         return failed
 
     async def bookmark(self, snapshot: str, bookmark: str) -> None:

@@ -64,6 +64,7 @@ class Node:
     mounted: bool = False
     incomplete: bool = False
     partial: Partial | None = None
+    snapshots_changed: int | None = None
 
     @property
     def used(self) -> int:
@@ -135,6 +136,8 @@ class State:
         self.sizes = pools
         self.suspended: set[str] = set()
         self.readonly: set[str] = set()
+        self.freeing: dict[str, int] = {}
+        self.vdev_errors: dict[str, tuple[int, int, int]] = {}
         self.nodes: dict[str, Node] = {}
         self.rng = rng
         self._clock = clock
@@ -230,6 +233,7 @@ class State:
             keystatus=None if node.key_root is None else "available" if node.key_available else "unavailable",
             mountpoint=None if mountpoint == "none" else mountpoint,
             mounted=node.mounted,
+            snapshots_changed=node.snapshots_changed,
         )
 
     def as_snapshot(self, node: Node, snap: Snap) -> Snapshot:

@@ -139,6 +139,7 @@ class FakeStreams:
         ivset = keys.to_ivset_guid if keys else self._state.new_guid() if node.wrap else 0
         snap = Snap(short, begin.to_guid, self._state.next_txg(), begin.creation, ivset, node.data)
         node.snapshots[short] = snap
+        node.snapshots_changed = self._state.now()
 
 
 def _check_resume(

@@ -1,43 +1,106 @@
 """Reading what the zfs and zpool commands print."""
 
+import json
+
 import pytest
 
 from zfs.listing import (
     BadListing,
     bookmarks,
     datasets,
+    pool_status,
     pools,
     properties,
     snapshot_property,
     snapshots,
     version,
 )
-from zfs.model import Bookmark, Dataset, Pool, Property, Snapshot
+from zfs.model import Bookmark, Dataset, Pool, PoolStatus, Property, Snapshot, Vdev
 
 
 def test_pools_have_sizes_unless_faulted() -> None:
-    text = "tank\tONLINE\t1000\t900\t10\toff\ncold\tONLINE\t5\t5\t0\ton\nbad\tFAULTED\t-\t-\t-\t-\n"
+    text = "tank\tONLINE\t1000\t900\t10\toff\t70\ncold\tONLINE\t5\t5\t0\ton\t0\nbad\tFAULTED\t-\t-\t-\t-\t-\n"
     assert pools(text) == [
         Pool("bad", "FAULTED", 0, 0, 0, False),
         Pool("cold", "ONLINE", 5, 5, 0, True),
-        Pool("tank", "ONLINE", 1000, 900, 10, False),
+        Pool("tank", "ONLINE", 1000, 900, 10, False, 70),
     ]
 
 
+TANK = Pool("tank", "DEGRADED", 1000, 900, 10)
+
+
+def _status(**more: object) -> str:
+    """As OpenZFS 2.3 prints it, but for what nobody reads."""
+    errors = {"read_errors": 0, "write_errors": 0, "checksum_errors": 0}
+    disks = {
+        "sda": {"name": "sda", "vdev_type": "disk", "state": "ONLINE", **errors, "slow_ios": 0},
+        "sdb": {"name": "sdb", "state": "FAULTED", "read_errors": 3, "write_errors": 1, "checksum_errors": 2},
+    }
+    mirror = {"name": "mirror-0", "vdev_type": "mirror", "state": "DEGRADED", **errors, "vdevs": disks}
+    root = {"name": "tank", "vdev_type": "root", "state": "DEGRADED", **errors, "vdevs": {"mirror-0": mirror}}
+    pool = {"name": "tank", "state": "DEGRADED", "txg": 9, "vdevs": {"tank": root}, "error_count": 0, **more}
+    return json.dumps({"output_version": {"command": "zpool status"}, "pools": {"tank": pool}})
+
+
+def test_the_status_of_a_pool_has_every_device_as_zpool_prints_them() -> None:
+    spare = {"sdc": {"name": "sdc", "class": "spare", "state": "AVAIL"}}
+    log = {"sdd": {"name": "sdd", "class": "log", "state": "ONLINE", "read_errors": 0, "write_errors": 4}}
+    found = pool_status(_status(spares=spare, logs=log), TANK)
+    assert found == PoolStatus(
+        "tank",
+        "DEGRADED",
+        (
+            Vdev("tank", "DEGRADED"),
+            Vdev("mirror-0", "DEGRADED"),
+            Vdev("sda", "ONLINE"),
+            Vdev("sdb", "FAULTED", 3, 1, 2),
+            Vdev("sdd", "ONLINE", 0, 4, 0),
+            Vdev("sdc", "AVAIL"),
+        ),
+        None,
+        1000,
+        900,
+        10,
+    )
+
+
+@pytest.mark.parametrize(
+    ("function", "state", "end", "told"),
+    [
+        ("SCRUB", "FINISHED", 1767829343, 1767829343),
+        ("SCRUB", "SCANNING", 0, None),
+        ("SCRUB", "CANCELED", 1767829343, None),
+        ("RESILVER", "FINISHED", 1767829343, None),
+    ],
+)
+def test_the_end_of_a_scrub_is_told(function: str, state: str, end: int, told: int | None) -> None:
+    scan = {"function": function, "state": state, "start_time": 1, "end_time": end}
+    assert pool_status(_status(scan_stats=scan), TANK).scrub_end == told
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"pools": {}}', '{"pools": {"tank": {"vdevs": 3}}}'])
+def test_another_status_is_refused(text: str) -> None:
+    with pytest.raises(BadListing, match="status of tank"):
+        pool_status(text, TANK)
+
+
 def test_datasets_come_parents_first_whatever_sorts_between() -> None:
-    row = "{}\tfilesystem\t1\t2\t3\t4\t5\t-\t-\tnone\tno\n"
+    row = "{}\tfilesystem\t1\t2\t3\t4\t5\t-\t-\tnone\tno\t-\n"
     text = "".join(row.format(name) for name in ("t/a-b", "t/a/x", "t", "t/a"))
     assert [one.name for one in datasets(text)] == ["t", "t/a", "t/a/x", "t/a-b"]
 
 
 def test_a_dataset_says_what_locks_it_and_where_it_is_mounted() -> None:
     text = (
-        "t/enc a\tfilesystem\t1\t2\t3\t4\t5\tt/enc a\tunavailable\t/t/enc a\tno\n"
-        "t/legacy\tfilesystem\t1\t2\t3\t4\t5\t\tnone\tlegacy\tyes\n"
-        "t/vol\tvolume\t1\t2\t3\t-\t5\t-\t-\t-\t-\n"
+        "t/enc a\tfilesystem\t1\t2\t3\t4\t5\tt/enc a\tunavailable\t/t/enc a\tno\t1700000000\n"
+        "t/legacy\tfilesystem\t1\t2\t3\t4\t5\t\tnone\tlegacy\tyes\t-\n"
+        "t/vol\tvolume\t1\t2\t3\t-\t5\t-\t-\t-\t-\t-\n"
     )
     assert datasets(text) == [
-        Dataset("t/enc a", "filesystem", 1, 2, 3, 4, 5, "t/enc a", "unavailable", "/t/enc a", False),
+        Dataset(
+            "t/enc a", "filesystem", 1, 2, 3, 4, 5, "t/enc a", "unavailable", "/t/enc a", False, 1700000000
+        ),
         Dataset("t/legacy", "filesystem", 1, 2, 3, 4, 5, None, None, "legacy", True),
         Dataset("t/vol", "volume", 1, 2, 3, 0, 5, None, None, None, False),
     ]
