@@ -88,6 +88,7 @@ class Settings:
 
     `sanoid` is the directory of a sanoid.conf whose rules hold besides; `metrics` an address:port to serve
     them at. `storage_under` is the dataset below which replicas of other nodes are kept; None leaves the choice to us.
+    `lineage` has for each policy itself and what it extends: of a key that several set, the first one's value holds.
     """
 
     mesh: MeshSettings = MeshSettings()
@@ -101,6 +102,7 @@ class Settings:
     replicate: tuple[ReplicateRule, ...] = ()
     shares: tuple[ShareRule, ...] = ()
     origins: Mapping[str, Origin] = field(default_factory=dict)
+    lineage: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def config_files(directory: Path = CONFIG_DIR) -> list[Path]:
@@ -239,6 +241,11 @@ def _odd_maps(sound: _Sound, source: Source) -> Iterable[Problem]:
             yield source.problem(("share", number, "map_to"), 'means nothing with squash = "none"')
 
 
+def _lineage(name: str, document: Document) -> tuple[str, ...]:
+    bases = reversed(document.policy[name].extends)
+    return (name, *(one for base in bases for one in _lineage(base, document)))
+
+
 def _settings(document: Document, source: Source) -> Settings:
     policies = {name: policy_of(name, document) for name in document.policy}
     return Settings(
@@ -281,4 +288,5 @@ def _settings(document: Document, source: Source) -> Settings:
             for number, share in enumerate(document.share)
         ),
         origins={dotted(path): origin for path, origin in source.origins.items()},
+        lineage={name: _lineage(name, document) for name in document.policy},
     )
