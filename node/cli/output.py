@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from node.errors import MeshkeepError
+from zfs.sizes import size
 
 __all__ = ["ago", "emit", "say", "show_error", "size", "span", "table"]
 
@@ -58,15 +59,3 @@ def span(seconds: float) -> str:
 def ago(then: float | None, now: float) -> str:
     """``12m`` since *then*; ``-`` for never."""
     return "-" if then is None else span(now - then)
-
-
-def size(count: float) -> str:
-    """Bytes as ``zfs list`` writes them (zfs_nicenum): powers of 1024, at most five characters."""
-    power = 0
-    while power < 5 and count >= 1024 ** (power + 1):
-        power += 1
-    unit, scale = "BKMGTP"[power], 1024**power
-    if count % scale == 0 or power == 0:
-        return f"{int(count // scale)}{unit}"
-    texts = [f"{count / scale:.{digits}f}{unit}" for digits in (2, 1, 0)]
-    return next((text for text in texts if len(text) <= 5), texts[-1])
