@@ -1,8 +1,8 @@
 """What ``meshkeep check`` says: Nagios levels and lines, in sanoid's words, of what was found. Pure.
 
 On purpose otherwise than sanoid: a limit that only warns does warn, also where there is no snapshot at all; a newest
-snapshot far in the future is a warning; a rule whose dataset does not exist is critical, and so is one that ZFS does not
-answer for.
+snapshot far in the future is a warning; a dataset that a rule names and that does not exist is critical, and so is one
+that cannot be read.
 """
 
 import re
@@ -205,6 +205,11 @@ def span(seconds: int) -> str:
 
 
 # -- pools -------------------------------------------------------------------------------------------------------
+
+
+def usable(pool: Pool) -> bool:
+    """Whether its datasets can be asked about; one that is suspended hangs whoever tries."""
+    return pool.health in _STATES
 
 
 def missing_pools(resolution: Resolution, pools: Iterable[Pool]) -> list[str]:
