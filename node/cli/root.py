@@ -16,6 +16,8 @@ COMMANDS = {
     "share": Lazy("node.cli.share:share", "Share a dataset by NFS inside the mesh."),
     "mount": Lazy("node.cli.share:mount", "Mount another node's share."),
     "umount": Lazy("node.cli.share:umount", "Take such a mount away."),
+    "check": Lazy("node.cli.check:check", "Check snapshots and pools, as a Nagios plugin."),
+    "metrics": Lazy("node.cli.metrics:metrics", "Print metrics in Prometheus's text format."),
     "config": Lazy("node.cli.config:config", "Check or reload the configuration."),
     "vault": Lazy("node.cli.vault:vault", "Set up a host that only stores."),
     "agent": Lazy("node.cli.agent:agent", "Run the agent (systemd does this)."),
