@@ -1,9 +1,12 @@
 """Taking times and setting them beside each other."""
 
 import resource
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 OURS = "meshkeep"
@@ -51,6 +54,24 @@ def wall(work: Callable[[], object], runs: int) -> tuple[float, ...]:
         work()
         taken.append(time.perf_counter() - began)
     return tuple(taken)
+
+
+# A process begins with the peak of the one that started it, so a small one must.
+_LAUNCHER = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+def peak(words: Sequence[str], environment: Mapping[str, str], cwd: Path) -> float:
+    """The most memory in MiB that the process (or one it waited for) had resident at once. It must exit with 0."""
+    launcher = [sys.executable, "-S", "-c", _LAUNCHER, *words]
+    done = subprocess.run(launcher, env=environment, cwd=cwd, capture_output=True, text=True, check=True)
+    code, kibibytes = done.stdout.split()
+    if code != "0":
+        raise RuntimeError(f"{words[0]} exited with {code}")
+    return int(kibibytes) / 1024
 
 
 def _cpu_once(work: Callable[[], object]) -> float:

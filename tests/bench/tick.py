@@ -10,13 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from policy.naming import snapshot_name
 from policy.rules import KINDS, Assignment, Kind, Policy, Resolution, resolve
 from policy.tick import Inventory, Tick, plan_tick
-from tests.bench.measure import OURS, Row, Taken, cpu, rows
+from tests.bench.measure import OURS, Row, Taken, cpu, peak, rows
 from zfs import listing
 
 PER_DATASET: dict[Kind, int] = {"hourly": 48, "daily": 46, "monthly": 6}
@@ -48,14 +49,17 @@ def tick(quick: bool) -> list[Row]:
             str(now),
         ]
         taken = [Taken(OURS, cpu(lambda: subprocess.run(words, check=True, cwd=ROOT), runs))]
+        memory = [Taken(OURS, tuple(peak(words, os.environ, ROOT) for _ in range(runs)))]
         sanoid = Path(os.environ.get("SANOID", "/usr/sbin/sanoid"))
         if sanoid.exists():
-            run = _sanoid(sanoid, directory, datasets, text)
-            taken.append(Taken("sanoid", cpu(run, runs)))
+            oracle = _sanoid(sanoid, directory, datasets, text)
+            taken.append(Taken("sanoid", cpu(oracle.run, runs)))
+            memory.append(Taken("sanoid", tuple(oracle.peak() for _ in range(runs))))
         else:
             print(f"there is no {sanoid} to compare with: apt install sanoid")
     return [
         *rows(f"policy: list read and decided, {size}", "CPU ms", taken),
+        *rows(f"policy: list read and decided, {size}", "MiB peak", memory),
         *rows(f"policy: decided, {size}", "CPU ms", [Taken(OURS, alone)]),
     ]
 
@@ -89,8 +93,38 @@ def _resolution(datasets: list[str]) -> Resolution:
     return resolve([Assignment("tank", policy, recursion="each")], datasets)
 
 
-def _sanoid(program: Path, directory: Path, datasets: list[str], text: str) -> Callable[[], None]:
-    """A call that runs it once, cache expired, as its timer does; it must not want to change anything."""
+@dataclass(frozen=True, slots=True)
+class _Sanoid:
+    """Runs it once, cache expired, as its timer does; it must not want to change anything."""
+
+    words: tuple[str, ...]
+    environment: Mapping[str, str]
+    directory: Path
+
+    def run(self) -> None:
+        self._expire()
+        done = subprocess.run(self.words, env=self.environment, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"sanoid failed: {done.stderr[:500]}")
+        self._check()
+
+    def peak(self) -> float:
+        """Like `run`: the most memory that it had, in MiB."""
+        self._expire()
+        most = peak(self.words, self.environment, self.directory)
+        self._check()
+        return most
+
+    def _expire(self) -> None:
+        (self.directory / "cache/snapshots.txt").unlink(missing_ok=True)
+
+    def _check(self) -> None:
+        asked = self.directory / "asked"
+        if asked.exists():
+            raise RuntimeError(f"sanoid did not find everything as it should be: {asked.read_text()[:500]}")
+
+
+def _sanoid(program: Path, directory: Path, datasets: list[str], text: str) -> _Sanoid:
     (directory / "get").write_text(
         "".join(
             f"{fields[0]}\tcreation\t{fields[3]}\t-\n"
@@ -113,15 +147,7 @@ def _sanoid(program: Path, directory: Path, datasets: list[str], text: str) -> C
     words = [str(program), "--configdir", str(directory), "--cache-dir", f"{directory}/cache"]
     words += ["--run-dir", f"{directory}/run", "--take-snapshots", "--prune-snapshots"]
     environment = os.environ | {"PATH": f"{stubs}:{os.environ['PATH']}", "TZ": "UTC"}
-
-    def run() -> None:
-        (directory / "cache/snapshots.txt").unlink(missing_ok=True)
-        done = subprocess.run(words, env=environment, capture_output=True, text=True)
-        if done.returncode or (directory / "asked").exists():
-            asked = (directory / "asked").read_text()[:500] if (directory / "asked").exists() else ""
-            raise RuntimeError(f"sanoid did not find everything as it should be: {done.stderr[:500]} {asked}")
-
-    return run
+    return _Sanoid(tuple(words), environment, directory)
 
 
 if __name__ == "__main__":
