@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from node.errors import Exit, MeshkeepError
+from node.quantities import parse_duration
 from node.settings_merge import Merged
 from node.settings_model import (
     Access,
@@ -26,10 +27,12 @@ from node.settings_model import (
     Section,
     ShareSection,
     Squash,
+    StorageSection,
 )
 from node.settings_policy import limits_of, odd_inheritance, odd_pools, policy_of
 from node.settings_problems import Origin, Problem, Source, dotted, explain
 from policy.rules import Assignment, Policy, PoolLimits, Recursion
+from replication.target_retention import Keep
 from zfs.names import is_below
 
 CONFIG_DIR = Path("/etc/meshkeep")
@@ -87,12 +90,14 @@ class Settings:
     """A configuration without mistakes. `tick` is in seconds; `origins` says where each key was set.
 
     `sanoid` is the directory of a sanoid.conf whose rules hold besides; `metrics` an address:port to serve
-    them at. `storage_under` is the dataset below which replicas of other nodes are kept; None leaves the choice to us.
+    them at. `storage_under` is the dataset below which replicas of other nodes are kept; None leaves the choice to us;
+    `keep` is which of them stay.
     `lineage` has for each policy itself and what it extends: of a key that several set, the first one's value holds.
     """
 
     mesh: MeshSettings = MeshSettings()
     storage_under: str | None = None
+    keep: Keep = Keep()
     tick: int = 60
     policies: Mapping[str, Policy] = field(default_factory=dict)
     assignments: tuple[Assignment, ...] = ()
@@ -246,11 +251,17 @@ def _lineage(name: str, document: Document) -> tuple[str, ...]:
     return (name, *(one for base in bases for one in _lineage(base, document)))
 
 
+def _keep(storage: StorageSection) -> Keep:
+    counts = storage.model_dump(exclude={"under", "floor"})
+    return Keep(floor=parse_duration(storage.floor), **counts)
+
+
 def _settings(document: Document, source: Source) -> Settings:
     policies = {name: policy_of(name, document) for name in document.policy}
     return Settings(
         mesh=MeshSettings(document.mesh.listen_port, tuple(document.mesh.endpoints), document.mesh.domain),
         storage_under=document.storage.under,
+        keep=_keep(document.storage),
         tick=document.snapshots.tick,
         policies=policies,
         pools={name: limits_of(section) for name, section in document.pool.items()},

@@ -85,6 +85,12 @@ def _absolute(path: str) -> str:
     return path
 
 
+def _floor(text: str) -> str:
+    if not 3600 <= parse_duration(text) <= 36_500 * 86400:
+        raise ValueError(f'"{text}" is no floor: must be from 1h to a hundred years; write it like "30d"')
+    return text
+
+
 def _period(text: str) -> str:
     if parse_duration(text) < 60:
         raise ValueError(f'"{text}" is too short for a period; write it like "1d"')
@@ -169,9 +175,15 @@ class MeshSection(Section):
 
 
 class StorageSection(Section):
-    """``[storage]``"""
+    """``[storage]``; the counts are those of `replication.target_retention.Keep`."""
 
     under: DatasetName | None = None
+    floor: Annotated[str, AfterValidator(_floor)] = "30d"
+    hourly: int = Field(default=0, ge=0, le=100_000)
+    daily: int = Field(default=30, ge=0, le=100_000)
+    weekly: int = Field(default=8, ge=0, le=100_000)
+    monthly: int = Field(default=12, ge=0, le=100_000)
+    yearly: int = Field(default=5, ge=0, le=100_000)
 
 
 class SnapshotsSection(Section):

@@ -11,6 +11,7 @@ from node.settings import ConfigError, MeshSettings, Settings, config_files, loa
 from node.settings_lines import key_lines
 from node.settings_model import Document, PolicySection, Section
 from policy.rules import KINDS, Assignment, Hooks, KeepEvery, Limit, Monitor, Policy, PoolLimits
+from replication.target_retention import Keep
 
 EXAMPLE = Path(__file__).parents[3] / "deploy" / "meshkeep.toml"
 
@@ -95,6 +96,16 @@ class TestMeaning:
 
     def test_where_copies_of_others_are_kept(self) -> None:
         assert parse([("a", '[storage]\nunder = "tank/copies"')]).storage_under == "tank/copies"
+
+    def test_which_copies_of_others_stay(self) -> None:
+        assert parse([]).keep == Keep()
+        text = '[storage]\nfloor = "90d"\nhourly = 1\ndaily = 2\nweekly = 3\nmonthly = 4\nyearly = 0'
+        assert parse([("a", text)]).keep == Keep(90 * 86400, 1, 2, 3, 4, 0)
+
+    @pytest.mark.parametrize("floor", ['"0s"', '"59m"', "30", '"40000d"', '"soon"'])
+    def test_a_floor_is_an_hour_or_more(self, floor: str) -> None:
+        with pytest.raises(ConfigError):
+            parse([("a", f"[storage]\nfloor = {floor}")])
 
     def test_an_absent_number_of_a_policy_is_sanoids(self) -> None:
         assert parse([("a", "[policy.p]")]).policies["p"] == Policy(name="p")
