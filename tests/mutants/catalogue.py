@@ -1,7 +1,8 @@
 """All mutants."""
 
 from tests.mutants.keeping import KEEPING
+from tests.mutants.policy import POLICY
 from tests.mutants.serving import SERVING
 from tests.mutants.trusting import TRUSTING
 
-MUTANTS = (*KEEPING, *TRUSTING, *SERVING)
+MUTANTS = (*POLICY, *KEEPING, *TRUSTING, *SERVING)
