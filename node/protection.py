@@ -1,6 +1,6 @@
 """The headline: as of when a dataset is protected on a target. Pure; computed from what exists on the target."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from zfs.model import Snapshot
@@ -27,12 +27,16 @@ def as_of(
     return min(moment, now)
 
 
-def behind(source: Sequence[Snapshot], target: Sequence[Mapping[str, Any]]) -> int:
-    """How many of the source's snapshots are newer than the newest one that the target has."""
+def behind(
+    source: Sequence[Snapshot],
+    target: Sequence[Mapping[str, Any]],
+    wanted: Callable[[Snapshot], bool] = lambda _snapshot: True,
+) -> int:
+    """How many of the source's *wanted* snapshots are newer than the newest one that the target has."""
     have = {int(one["guid"]) for one in target}
     missing = 0
     for snapshot in reversed(source):
         if snapshot.guid in have:
             break
-        missing += 1
+        missing += wanted(snapshot)
     return missing

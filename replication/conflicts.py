@@ -63,13 +63,21 @@ def mode_changed(source: SourceHistory, rule: Rule) -> Conflict:
 
 
 def occupied(source: SourceHistory, rule: Rule) -> Conflict:
-    """Something without a snapshot stands where the replica would go."""
-    return Conflict(
-        "target_occupied",
-        (f"the dataset exists on {rule.target} and has no snapshot",),
+    """Something without a snapshot stands where the replica would go: mostly a placeholder, made for one below it."""
+    evidence = f"the dataset exists on {rule.target} and has no snapshot"
+    text = (
         f"A dataset without any snapshot stands on {rule.target} where the replica of {source.dataset} "
         "would go. A first stream would have to overwrite it, and nothing is ever overwritten. "
-        "Rename or remove it there.",
+    )
+    if not rule.nested:
+        return Conflict("target_occupied", (evidence,), text + "Rename or remove it there.")
+    below = ", ".join(rule.nested[:_SHOWN])
+    return Conflict(
+        "target_occupied",
+        (evidence, *(f"the replica of {one} lies below it" for one in rule.nested[:_SHOWN])),
+        f"{text}It is the placeholder that was made when {below} was sent before {source.dataset}. On "
+        f"{rule.target}, rename it out of the way (zfs rename, the replicas below it move along and lose nothing); "
+        f"{source.dataset} is sent then. After that rename the replicas that lay below it back to their places.",
     )
 
 

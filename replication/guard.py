@@ -7,7 +7,7 @@ Nothing else is remembered, so running `reconcile` at start repairs what a crash
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from replication.history import SourceHistory
@@ -88,26 +88,115 @@ def reconcile(
     return Guard(tag, create, hold, release, obsolete)
 
 
+def let_go(source: SourceHistory, held: Mapping[int, Collection[str]], target_id: str) -> Guard:
+    """Give up resuming for a target that stays away, but not its base: each hold becomes a bookmark."""
+    tag = hold_tag(target_id)
+    marked = {mark.guid for mark in source.bookmarks if cursor_of(mark) == target_id}
+    ours = [one for one in source.oldest_first() if tag in held.get(one.guid, ())]
+    create = tuple(
+        (one.full_name, f"{source.dataset}#{cursor_name(target_id, one.guid)}")
+        for one in ours
+        if one.guid not in marked
+    )
+    return Guard(tag, create, release=tuple(one.full_name for one in ours))
+
+
+def cursors_of(source: SourceHistory, target_id: str) -> list[Bookmark]:
+    """The versions that this target's next stream may begin from, oldest first, as the source alone can tell.
+
+    After a crash there are two, and only the target knows which one it has.
+    """
+    marks = [mark for mark in source.bookmarks if cursor_of(mark) == target_id]
+    return sorted(marks, key=lambda mark: mark.createtxg)
+
+
 @dataclass(frozen=True, slots=True)
-class Orphans:
-    """Bookmarks (full names) and holds (tag, guid of the snapshot) of targets that no rule names any more."""
+class Patience:
+    """How long a base is kept as a snapshot for a target that is away (seconds), and how much it may pin (bytes)."""
 
-    bookmarks: tuple[str, ...]
-    holds: tuple[tuple[str, int], ...]
+    age: int = 14 * 86400
+    size: int | None = None
+
+    def ends(self, *, away: int, pinned: int) -> bool:
+        """Whether the bookmark must do from now on."""
+        return away > self.age or (self.size is not None and pinned > self.size)
 
 
-def orphans(source: SourceHistory, held: Mapping[int, Collection[str]], targets: Iterable[str]) -> Orphans:
-    """What earlier rules left behind. *targets* are the node ids that some rule still sends it to."""
-    known = set(targets)
-    marks = tuple(
-        mark.full_name
-        for mark in source.bookmarks
-        if (owner := cursor_of(mark)) is not None and owner not in known
+DEFAULT_PATIENCE = Patience()
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """What an earlier rule left on one dataset for one target. Full names.
+
+    `release` (holds) and `destroy` (bookmarks) are what may go, without asking if it is `certain`; `kept` are the
+    bookmarks that stay for now.
+    """
+
+    dataset: str
+    target_id: str
+    why: str
+    release: tuple[str, ...] = ()
+    destroy: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    certain: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of targets, by node id. `named` are those that a rule sends this dataset to.
+
+    `active` and `gone` (evicted, or succeeded by another host) map ids to names for people.
+    """
+
+    named: Collection[str]
+    active: Mapping[str, str]
+    gone: Mapping[str, str]
+
+
+def orphans(
+    source: SourceHistory,
+    held: Mapping[int, Collection[str]],
+    known: Known,
+    *,
+    now: int,
+    keep_cursor: int = DEFAULT_PATIENCE.age,
+) -> tuple[Leftover, ...]:
+    """What earlier rules left on a dataset, by target. Ask only with rules and a mesh that are known to be whole.
+
+    A hold of a target without a rule pins space, so it goes. Its bookmark costs nothing and is the only way back for a
+    rule that was taken out by mistake: it goes when its snapshot is older than *keep_cursor* seconds, or the node is
+    out of the mesh for good. What names a node that this mesh has never had is shown and left alone.
+    """
+    marks: dict[str, list[Bookmark]] = {}
+    holds: dict[str, list[str]] = {}
+    for mark in source.bookmarks:
+        if owner := cursor_of(mark):
+            marks.setdefault(owner, []).append(mark)
+    for snapshot in source.oldest_first():
+        for tag in sorted(held.get(snapshot.guid, ())):
+            if owner := holder_of(tag):
+                holds.setdefault(owner, []).append(snapshot.full_name)
+    return tuple(
+        _leftover(source.dataset, owner, marks.get(owner, []), holds.get(owner, []), known, now - keep_cursor)
+        for owner in sorted(marks.keys() | holds.keys())
+        if owner not in known.named
     )
-    holds = tuple(
-        (tag, guid)
-        for guid, tags in held.items()
-        for tag in sorted(tags)
-        if (owner := holder_of(tag)) is not None and owner not in known
+
+
+def _leftover(
+    dataset: str, owner: str, marks: Sequence[Bookmark], holds: Sequence[str], known: Known, old: int
+) -> Leftover:
+    names = tuple(mark.full_name for mark in marks)
+    if owner in known.gone:
+        return Leftover(dataset, owner, f"{known.gone[owner]} is out of the mesh", tuple(holds), names)
+    if owner not in known.active:
+        why = f"this mesh has never had a node {owner}"
+        return Leftover(dataset, owner, why, tuple(holds), names, certain=False)
+    young = tuple(mark.full_name for mark in marks if mark.creation >= old)
+    why = f"no rule sends it to {known.active[owner]} any more"
+    if young:
+        why += ", and a rule that comes back would go on from its bookmark"
+    return Leftover(
+        dataset, owner, why, tuple(holds), tuple(name for name in names if name not in young), young
     )
-    return Orphans(marks, holds)

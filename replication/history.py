@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from replication.selector import EVERY, Selector
 from zfs.model import Bookmark, ResumeState, Snapshot
 
 Role = Literal["admin", "member", "vault"]
+Initial = Literal["all", "newest"]
 Base = Snapshot | Bookmark
 
 
@@ -65,9 +67,14 @@ class Rule:
 
     `target` is the node's name, only shown. `raw` is the mode in which the replica was begun, for
     good. `allow_plaintext` lets an unencrypted dataset go to a member; nothing lets it go to a vault.
+    `selector` says which snapshots are sent, `initial` where a first copy begins: with the oldest of them, or with
+    the newest only. `nested` are datasets below this one that go to the same target by rules of their own.
     """
 
     target: str
     target_role: Role
     raw: bool
     allow_plaintext: bool = False
+    selector: Selector = EVERY
+    initial: Initial = "all"
+    nested: tuple[str, ...] = ()

@@ -7,7 +7,10 @@ the source has of that snapshot, itself or a bookmark, decides:
     target's newest is on the source       steps from it to the source's newest
     only an older one is                   diverged
     none is                                no common base
-    target has no snapshot                 the oldest in full, then every step up to the newest
+    target has no snapshot                 the oldest in full (or the newest only, if the rule
+                                           says so), then every step up to the newest
+
+What the rule does not select is not sent. It may all the same be the base: of an earlier rule, or of a seed.
 """
 
 from itertools import pairwise
@@ -15,6 +18,7 @@ from itertools import pairwise
 from replication import conflicts
 from replication.conflicts import Conflict
 from replication.history import NOTHING_THERE, Base, Rule, SourceHistory, TargetSnapshot, TargetState
+from replication.selector import EVERY
 from replication.steps import Abort, Full, Incremental, Plan, Resume, Step, UpToDate
 from zfs.model import Bookmark, ResumeState, Snapshot
 
@@ -28,7 +32,7 @@ def plan(source: SourceHistory, target: TargetState | None, rule: Rule) -> Plan 
     found = _base(source, there, rule)
     if isinstance(found, Conflict):
         return found
-    return _steps(source, there, found)
+    return _steps(source, there, found, rule)
 
 
 def _refusal(source: SourceHistory, there: TargetState, rule: Rule) -> Conflict | None:
@@ -57,8 +61,8 @@ def _base(source: SourceHistory, there: TargetState, rule: Rule) -> Base | Confl
     return base
 
 
-def _steps(source: SourceHistory, there: TargetState, base: Base | None) -> Plan | UpToDate:
-    reasons = [_why_base(base)]
+def _steps(source: SourceHistory, there: TargetState, base: Base | None, rule: Rule) -> Plan | UpToDate:
+    reasons = [_why_base(base, rule)]
     steps: list[Step] = []
     start = base
     if there.resume is not None:
@@ -67,7 +71,9 @@ def _steps(source: SourceHistory, there: TargetState, base: Base | None) -> Plan
         reasons.append(_why_resume(first))
         start = first.to if isinstance(first, Resume) else base
     names = _Names(there.snapshots)
-    steps += _onwards(source, start, names)
+    steps += _onwards(_to_send(source, start, rule), start, names)
+    if rule.selector != EVERY:
+        reasons.append(f"only some snapshots are sent: {rule.selector}")
     if not steps:
         nothing = (
             f"{source.dataset} has no snapshot newer than that" if base else "there is no snapshot to send"
@@ -78,9 +84,16 @@ def _steps(source: SourceHistory, there: TargetState, base: Base | None) -> Plan
     return Plan(tuple(steps), base, raw=source.encrypted, reasons=tuple(reasons))
 
 
-def _onwards(source: SourceHistory, start: Base | None, names: "_Names") -> list[Step]:
-    """Every snapshot behind *start*, one stream each; all of them, the oldest in full, for None."""
-    newer = [one for one in source.oldest_first() if start is None or one.createtxg > start.createtxg]
+def _to_send(source: SourceHistory, start: Base | None, rule: Rule) -> list[Snapshot]:
+    """The selected snapshots behind *start*, oldest first; for None all of them, or the newest only."""
+    wanted = [one for one in source.oldest_first() if rule.selector.wants(one)]
+    if start is None:
+        return wanted[-1:] if rule.initial == "newest" else wanted
+    return [one for one in wanted if one.createtxg > start.createtxg]
+
+
+def _onwards(newer: list[Snapshot], start: Base | None, names: "_Names") -> list[Step]:
+    """One stream for each of *newer*; the first is a full one where there is no *start*."""
     if not newer:
         return []
     first = (
@@ -118,7 +131,9 @@ class _Names:
         return f"{snapshot.name}_{snapshot.guid:016x}" if snapshot.name in self._taken else snapshot.name
 
 
-def _why_base(base: Base | None) -> str:
+def _why_base(base: Base | None, rule: Rule) -> str:
+    if base is None and rule.initial == "newest":
+        return "the target has no snapshot: the newest goes in full, and later ones after it"
     if base is None:
         return "the target has no snapshot: the oldest goes in full, then every later one"
     if isinstance(base, Bookmark):

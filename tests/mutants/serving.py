@@ -142,7 +142,7 @@ SERVING = (
     ),
     Mutant(
         "a hold is released before the bookmark that takes its place is made",
-        "node/replicator.py",
+        "node/runs.py",
         "        for snapshot, bookmark in guard.create:\n",
         "        if guard.release:\n"
         "            await self._zfs.release(guard.tag, guard.release)\n"
@@ -151,7 +151,7 @@ SERVING = (
     ),
     Mutant(
         "a stream goes out before both of its ends are kept",
-        "node/replicator.py",
+        "node/runs.py",
         "            await self._guard(source, peer.id, common=base.guid if base else None, to=step.to.guid)\n",
         "",
         _REPLICATOR,

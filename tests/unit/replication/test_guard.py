@@ -4,12 +4,18 @@ from collections.abc import Iterator
 from itertools import product
 
 from replication.guard import (
+    DEFAULT_PATIENCE,
     FLOOR_HOLD,
     Guard,
+    Known,
+    Leftover,
+    Patience,
     cursor_name,
     cursor_of,
+    cursors_of,
     hold_tag,
     holder_of,
+    let_go,
     orphans,
     reconcile,
 )
@@ -19,6 +25,7 @@ from zfs.model import Bookmark
 
 CLOUD = "abcdefgh23456789"
 OTHER = "zzzzzzzz77777777"
+NOW = 1_800_000_000
 
 
 def cursor(letter: str, target: str = CLOUD) -> Bookmark:
@@ -143,6 +150,59 @@ def test_in_every_state_and_between_all_changes_each_end_that_matters_has_a_mark
 def test_what_belongs_to_targets_without_a_rule_is_found() -> None:
     source = with_cursors("@a @b", cursor("a", OTHER), cursor("b"))
     tags = {guid_of("a"): [hold_tag(OTHER), "keep-me"], guid_of("b"): [hold_tag(CLOUD), FLOOR_HOLD]}
-    found = orphans(source, tags, [CLOUD])
-    assert found.bookmarks == (f"{DATASET}#{cursor_name(OTHER, guid_of('a'))}",)
-    assert found.holds == ((hold_tag(OTHER), guid_of("a")),)
+    (found,) = orphans(source, tags, Known([CLOUD], {}, {OTHER: "old"}), now=NOW)
+    assert found.destroy == (f"{DATASET}#{cursor_name(OTHER, guid_of('a'))}",)
+    assert found.release == (f"{DATASET}@a",)
+    assert (found.certain, found.kept, found.why) == (True, (), "old is out of the mesh")
+
+
+class TestLeftovers:
+    SOURCE = with_cursors("@a @b", cursor("a", OTHER))
+
+    def found(self, known: Known, now: int = NOW) -> Leftover:
+        (one,) = orphans(self.SOURCE, held("a", OTHER), known, now=now)
+        return one
+
+    def test_a_named_target_is_left_alone_even_if_it_is_out(self) -> None:
+        assert orphans(self.SOURCE, held("a", OTHER), Known([OTHER], {}, {OTHER: "x"}), now=NOW) == ()
+
+    def test_without_a_rule_the_hold_goes_and_the_young_cursor_stays(self) -> None:
+        known = Known([], {OTHER: "nas"}, {})
+        one = self.found(known, now=DEFAULT_PATIENCE.age)
+        assert (one.release, one.destroy) == ((f"{DATASET}@a",), ())
+        assert one.kept == (f"{DATASET}#{cursor_name(OTHER, guid_of('a'))}",)
+        assert "nas" in one.why
+
+    def test_an_old_cursor_goes_too(self) -> None:
+        one = self.found(Known([], {OTHER: "nas"}, {}), now=DEFAULT_PATIENCE.age + 1)
+        assert (one.kept, one.destroy) == ((), (f"{DATASET}#{cursor_name(OTHER, guid_of('a'))}",))
+
+    def test_a_node_that_the_mesh_never_had_is_not_for_us_to_judge(self) -> None:
+        one = self.found(Known([], {}, {}))
+        assert not one.certain
+        assert OTHER in one.why
+
+
+class TestPatience:
+    def test_it_ends_by_age_or_by_size(self) -> None:
+        patience = Patience(age=10, size=100)
+        assert not patience.ends(away=10, pinned=100)
+        assert patience.ends(away=11, pinned=0)
+        assert patience.ends(away=0, pinned=101)
+        assert not Patience(age=10).ends(away=0, pinned=1 << 60)
+
+    def test_every_hold_becomes_a_bookmark_before_it_goes(self) -> None:
+        source = with_cursors("@a @b @c", cursor("a"))
+        change = let_go(source, held("ab"), CLOUD)
+        assert change.release == (f"{DATASET}@a", f"{DATASET}@b")
+        assert change.create == ((f"{DATASET}@b", f"{DATASET}#{cursor_name(CLOUD, guid_of('b'))}"),)
+        assert not change.destroy
+        *_, (marks, holds) = apply(source, held("ab"), change)
+        assert (marks, holds) == ({guid_of("a"), guid_of("b")}, set())
+
+    def test_what_is_held_for_others_stays(self) -> None:
+        assert let_go(history("@a"), held("a", OTHER), CLOUD) == Guard(hold_tag(CLOUD))
+
+    def test_cursors_are_found_oldest_first(self) -> None:
+        source = with_cursors("@b", cursor("b"), cursor("a"), cursor("c", OTHER))
+        assert [mark.guid for mark in cursors_of(source, CLOUD)] == [guid_of("a"), guid_of("b")]

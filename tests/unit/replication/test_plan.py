@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from itertools import permutations, product
+from typing import Any
 
 import pytest
 
 from replication.conflicts import Conflict
 from replication.history import Rule, SourceHistory, TargetSnapshot, TargetState
 from replication.plan import plan
+from replication.selector import Selector
 from replication.steps import Abort, Full, Incremental, Plan, Resume, UpToDate
 from tests.unit.replication.histories import ModelTarget, cut_short, guid_of, history, replica, shown
 from zfs.model import ResumeState
@@ -98,7 +100,67 @@ class TestCommonBase:
         assert step.target_name == f"b_{guid_of('b'):016x}"
 
 
+class TestSelector:
+    """What is not selected is not sent, and is a base all the same."""
+
+    def steps(self, source: str, target: str | None, names: str, **more: Any) -> str:
+        rule = Rule("cloud", "vault", raw=True, selector=Selector(names=names), **more)
+        decided = plan(history(source), None if target is None else replica(target), rule)
+        return shown(decided.steps) if isinstance(decided, Plan) else type(decided).__name__
+
+    def test_only_the_selected_are_sent(self) -> None:
+        assert self.steps("@a @b @c @d", None, "[bd]") == "full b, b->d"
+
+    def test_an_unselected_base_is_a_base(self) -> None:
+        assert self.steps("@a @b @c @d", "@a", "[bd]") == "a->b, b->d"
+        assert self.steps("#a @b @c @d", "@a", "d") == "#a->d"
+
+    def test_nothing_selected_behind_the_base_is_up_to_date(self) -> None:
+        assert self.steps("@a @b @c", "@b", "[ab]") == "UpToDate"
+
+    def test_nothing_selected_at_all_is_nothing_to_send(self) -> None:
+        assert self.steps("@a @b", None, "z") == "UpToDate"
+
+    def test_a_stream_of_one_that_is_no_longer_selected_is_still_finished(self) -> None:
+        rule = Rule("cloud", "vault", raw=True, selector=Selector(names="[ac]"))
+        decided = plan(history("@a @b @c"), replica("@a", cut_short("b", "a")), rule)
+        assert isinstance(decided, Plan)
+        assert shown(decided.steps) == "resume a->b, b->c"
+
+    def test_of_the_newest_only_what_is_selected_counts(self) -> None:
+        assert self.steps("@a @b @c", None, "[ab]", initial="newest") == "full b"
+
+
+class TestNewestFirst:
+    RULE = Rule("cloud", "vault", raw=True, initial="newest")
+
+    def steps(self, source: str, there: TargetState | None) -> str:
+        decided = plan(history(source), there, self.RULE)
+        assert isinstance(decided, Plan)
+        return shown(decided.steps)
+
+    def test_a_first_copy_begins_with_the_newest(self) -> None:
+        assert self.steps("@a @b @c", None) == "full c"
+
+    def test_afterwards_every_step_goes(self) -> None:
+        assert self.steps("@a @b @c @d", replica("@b")) == "b->c, c->d"
+
+    def test_what_was_begun_is_finished(self) -> None:
+        assert self.steps("@a @b @c", replica("", cut_short("b"))) == "resume ->b, b->c"
+
+    def test_a_vanished_beginning_is_dropped_for_the_newest(self) -> None:
+        assert self.steps("@b @c", replica("", cut_short("a"))) == "abort a, full c"
+
+
 class TestConflicts:
+    def test_a_placeholder_says_what_it_was_made_for_and_what_to_do(self) -> None:
+        rule = Rule("cloud", "vault", raw=True, nested=("tank/home/docs",))
+        decided = plan(history("@a"), TargetState(exists=True), rule)
+        assert isinstance(decided, Conflict)
+        assert decided.kind == "target_occupied"
+        assert "tank/home/docs" in decided.evidence[1]
+        assert "zfs rename" in decided.text
+
     def test_a_target_that_went_on_by_itself_has_diverged(self) -> None:
         conflict = conflict_of("@a @c", "@a @b")
         assert conflict.kind == "diverged"
