@@ -15,7 +15,8 @@ from policy.rules import KINDS, Kind
 _FORM = re.compile(
     r"autosnap_(\d{4})-(\d\d)-(\d\d)_(\d\d):(\d\d):(\d\d)(?:dst)?_(" + "|".join(KINDS) + ")", re.ASCII
 )
-_LOOSE = re.compile(r"autosnap.*_(" + "|".join(KINDS) + ")", re.ASCII | re.DOTALL)
+# sanoid looks behind the last underscore that a word in -ly follows, and never whether that word is all there is.
+_LOOSE = re.compile(r"(?=autosnap)(?=.*ly\Z).*_(\w*ly)", re.ASCII | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,10 @@ def kind_of(name: str, loose: bool = False) -> Kind | None:
     """The kind that *name* says; None for one that is not ours.
 
     With *loose*, what sanoid takes for its own: whatever begins with "autosnap" and ends in a kind, like
-    ``autosnap_x_hourly``.
+    ``autosnap_x_hourly``, and even ``autosnap_x_hourly-early``.
     """
     if loose:
-        found = _LOOSE.fullmatch(name)
-        return cast(Kind, found[1]) if found else None
+        found = _LOOSE.match(name)
+        return cast(Kind, found[1]) if found and found[1] in KINDS else None
     parsed = parse(name)
     return parsed.kind if parsed else None
