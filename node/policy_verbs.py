@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 from node import paper
@@ -14,7 +14,7 @@ from node.policy_places import Places, alike, sanoid_sections
 from node.settings import Settings
 from node.storage import node_roots
 from policy.brake import held_back
-from policy.explain import explain, keep_line, plan_body, policy_body
+from policy.explain import explain, keep_line, plan_body, policy_body, waits
 from policy.rules import Policy, Resolution
 from policy.tick import Inventory, Tick, plan_tick
 from zfs import errors as zfs_errors
@@ -144,7 +144,9 @@ class PolicyVerbs:
         """What the next tick would do by the rules in force."""
         resolution = await self._rules.resolution()
         seen = await self._see(resolution.chosen)
-        return {"schema": "meshkeep.policy-plan/1", **plan_body(seen.tick(resolution))}
+        decided = seen.tick(resolution)
+        warned = replace(decided, warnings=(*decided.warnings, *waits(decided, seen.counts)))
+        return {"schema": "meshkeep.policy-plan/1", **plan_body(warned)}
 
     async def test(self, request: Request) -> dict[str, Any]:
         """What other rules would do with what is there now, and how that differs from those in force."""
@@ -169,7 +171,7 @@ class PolicyVerbs:
                 "prune_more": _prunes(new, old),
                 "prune_less": _prunes(old, new),
             },
-            "waiting": held_back(new.destroy, {name: len(found) for name, found in seen.histories.items()}),
+            "waiting": held_back(new.destroy, seen.counts),
         }
 
     async def _see(self, datasets: Iterable[str]) -> "_Seen":
@@ -206,6 +208,10 @@ class _Seen:
     inventory: Inventory
     needed: Mapping[int, str]
     now: int
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {dataset: len(history) for dataset, history in self.histories.items()}
 
     def tick(self, resolution: Resolution) -> Tick:
         return plan_tick(self.inventory, resolution, self.now, self.needed)

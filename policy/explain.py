@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from policy.brake import held_back
 from policy.due import latest_slots
 from policy.naming import kind_of
 from policy.retention import Verdict, guards_of, verdicts
@@ -44,7 +45,20 @@ def plan_body(decided: Tick) -> dict[str, Any]:
 
 def notice_body(notice: Notice) -> dict[str, str]:
     """One warning."""
-    return {"code": notice.code, "subject": notice.subject, "text": notice.text}
+    return {"code": notice.code, "subject": notice.subject, "text": notice.text, "try": notice.hint}
+
+
+def waits(decided: Tick, snapshots: Mapping[str, int]) -> tuple[Notice, ...]:
+    """A warning for each dataset where the brake holds back what *decided* destroys. *snapshots* counts all."""
+    return tuple(
+        Notice(
+            "prune_waits",
+            dataset,
+            f"{count} of the {snapshots[dataset]} snapshots of {dataset} would go at once, they wait for a person",
+            f"meshkeep prune -n {dataset}",
+        )
+        for dataset, count in held_back(decided.destroy, snapshots).items()
+    )
 
 
 def policy_body(policy: Policy) -> dict[str, Any]:
