@@ -22,7 +22,9 @@ Histories = Mapping[str, Sequence[Snapshot]]
 
 
 class Checks:
-    """`resolution` gives the present rules, `histories` the snapshots of datasets that are named to it."""
+    """`resolution` gives the present rules, `histories` the snapshots of datasets that are named to it, `doubts` why
+    some of the rules are not known.
+    """
 
     def __init__(
         self,
@@ -30,12 +32,14 @@ class Checks:
         *,
         resolution: Callable[[], Awaitable[Resolution]],
         histories: Callable[[Iterable[str]], Awaitable[Histories]],
+        doubts: Callable[[], str] = lambda: "",
         now: Callable[[], float] = time.time,
         deadline: float = DEADLINE,
     ) -> None:
         self._zfs = zfs
         self._resolution = resolution
         self._histories = histories
+        self._doubts = doubts
         self._now = now
         self._deadline = deadline
         self._checks: dict[str, Callable[[float], Awaitable[Outcome]]] = {
@@ -99,7 +103,10 @@ class Checks:
                 for pool, datasets in by_pool.items()
             )
         )
-        return checks.snapshots(resolution, _merged(seen), int(self._now()))
+        hidden = {name: dead[pool] for name in resolution.unmatched if (pool := pool_of(name)) in dead}
+        outcome = checks.snapshots(resolution, _merged([*seen, Seen({}, hidden)]), int(self._now()))
+        doubts = self._doubts()
+        return checks.doubtful(outcome, doubts) if doubts else outcome
 
     async def _of_pool(
         self, pool: str, datasets: Sequence[str], resolution: Resolution, dead: str, until: float

@@ -95,6 +95,12 @@ def unknown(why: str) -> Outcome:
     return Outcome(Level.UNKNOWN, f"UNKNOWN - {why}")
 
 
+def doubtful(outcome: Outcome, why: str) -> Outcome:
+    """*outcome*, where not all that should have been looked at is known."""
+    level = worst((outcome.level, Level.UNKNOWN))
+    return Outcome(level, f"{level.name} - {why}; {outcome.text}", outcome.figures)
+
+
 def silent(seconds: float, suspended: Collection[str] = ()) -> Outcome:
     """ZFS has not answered for so long, which a suspended pool does to all that touch it."""
     why = f"suspended: {', '.join(sorted(suspended))}" if suspended else "perhaps a pool is suspended"
@@ -107,11 +113,11 @@ def silent(seconds: float, suspended: Collection[str] = ()) -> Outcome:
 def snapshots(resolution: Resolution, seen: Seen, now: int) -> Outcome:
     """Whether every monitored dataset has snapshots as fresh as its policy wants."""
     monitored = {name: one for name, one in resolution.chosen.items() if one.policy.monitor.monitor}
-    found = [(Level.CRITICAL, f"CRIT: {name} does not exist") for name in resolution.unmatched]
+    found = [(Level.CRITICAL, _lost(name, seen)) for name in resolution.unmatched]
     figures: list[Figure] = []
     for dataset, chosen in monitored.items():
         if dataset in seen.unreadable:
-            found.append((Level.CRITICAL, f"CRIT: {dataset} cannot be read: {seen.unreadable[dataset]}"))
+            found.append((Level.CRITICAL, _lost(dataset, seen)))
             continue
         history = seen.histories.get(dataset, ())
         newest = newest_by_kind(chosen.policy, history)
@@ -126,6 +132,11 @@ def snapshots(resolution: Resolution, seen: Seen, now: int) -> Outcome:
         return Outcome(Level.OK, "OK: no dataset is monitored")
     names = ", ".join(sorted(monitored, key=lambda name: (name.lower(), name)))
     return Outcome(Level.OK, f"OK: all monitored datasets ({names}) have fresh snapshots", tuple(figures))
+
+
+def _lost(dataset: str, seen: Seen) -> str:
+    why = seen.unreadable.get(dataset)
+    return f"CRIT: {dataset} cannot be read: {why}" if why else f"CRIT: {dataset} does not exist"
 
 
 def is_idle(dataset: str, chosen: Chosen, unchanged: Collection[str]) -> bool:

@@ -31,10 +31,12 @@ class World:
         self.pools: dict[str, PoolLimits] = {}
         self.hangs: set[str] = set()
         self.asked: list[tuple[str, ...]] = []
+        self.doubts = ""
         self.checks = Checks(
             self.zfs,
             resolution=self.resolution,
             histories=self.histories,
+            doubts=lambda: self.doubts,
             now=lambda: self.now,
             deadline=0.2,
         )
@@ -150,6 +152,17 @@ class TestWhatHangs:
         assert "CRIT: pond/b cannot be read: pool pond is SUSPENDED" in answer["line"]
         assert world.asked == [("tank/a",)]
 
+    async def test_what_it_hides_is_not_said_to_be_gone(self, world: World) -> None:
+        world.rules = [Assignment("pond/b", POLICY)]
+        world.zfs.suspend("pond")
+
+        async def the_others() -> Resolution:
+            return resolve(world.rules, [])
+
+        checks = Checks(world.zfs, resolution=the_others, histories=world.histories, now=lambda: NOW)
+        answer = await checks.check(request(what="snapshots"))
+        assert answer["line"] == "CRIT: pond/b cannot be read: pool pond is SUSPENDED"
+
     async def test_where_it_keeps_everything_from_being_listed_it_is_named(self, world: World) -> None:
         await world.dataset("tank/a")
         world.hangs.add("*")
@@ -223,6 +236,16 @@ class TestWhatFails:
     async def test_a_check_that_there_is_not(self, world: World) -> None:
         with pytest.raises(MeshkeepError, match="no check 'weather'"):
             await world.check("weather")
+
+    async def test_rules_that_are_not_known_are_not_ok(self, world: World) -> None:
+        world.doubts = "the configuration has a mistake"
+        answer = await world.check("snapshots")
+        assert (answer["code"], answer["line"]) == (
+            3,
+            "UNKNOWN - the configuration has a mistake; OK: no dataset is monitored",
+        )
+        await world.dataset("tank/a", age=None)
+        assert (await world.check("snapshots"))["code"] == 2
 
 
 class TestPools:
