@@ -5,15 +5,15 @@ BIN := $(VENV)/bin
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 DEB := build/meshkeep_$(VERSION)_all.deb
 
-.PHONY: demo test check soak bench mutants venv deb deps image clean
+.PHONY: demo test check soak bench mutants venv deb deps oracle image clean
 
 ## The main job on three virtual hosts, with real kernels.
 demo: deps deb
 	$(PYTHON) -m tests.lab.demo
 
-## All tests, those on virtual machines included.
-test: check deps deb image
-	$(BIN)/pytest -m 'lab and not soak' --durations=15
+## All tests, those on virtual machines and those beside the real sanoid included.
+test: check deps oracle deb image
+	$(BIN)/pytest -m '(lab or oracle) and not soak' --durations=15
 
 ## Format, lint, import contracts, types, unit tests; under a minute.
 check: venv
@@ -21,10 +21,10 @@ check: venv
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist loadfile -m 'not lab and not soak'
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not lab and not soak and not oracle'
 
 ## The long versions of the seeded tests, and 2,000 new examples for every property.
-soak: venv
+soak: venv oracle
 	MESHKEEP_SOAK=1 $(BIN)/pytest -m 'soak or hypothesis' --durations=10
 
 ## What things cost, beside what others do the same work with; tables, and build/bench.json.
@@ -53,6 +53,10 @@ $(DEB): $(shell find node mesh policy replication zfs deploy -type f -not -name 
 ## The programs that the virtual machines need on this host.
 deps:
 	$(PYTHON) -m tests.lab deps
+
+## The real sanoid, and a clock for it that stands still.
+oracle:
+	$(PYTHON) -m tests.differential.deps
 
 image: deps
 	$(PYTHON) -m tests.lab build

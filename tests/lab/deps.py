@@ -1,10 +1,11 @@
-"""The Debian packages a host needs to run the lab, and their installation."""
+"""The Debian packages a host needs to run the lab, and the installation of these and of others' packages."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 
 PACKAGES = (
     "qemu-system-x86",
@@ -17,8 +18,8 @@ PACKAGES = (
 )
 
 
-def missing() -> list[str]:
-    return [name for name in PACKAGES if not installed(name)]
+def missing(packages: Sequence[str] = PACKAGES) -> list[str]:
+    return [name for name in packages if not installed(name)]
 
 
 def installed(name: str) -> bool:
@@ -26,10 +27,10 @@ def installed(name: str) -> bool:
     return subprocess.run(query, capture_output=True, text=True, check=False).stdout == "installed"
 
 
-def install() -> int:
-    wanted = missing()
+def install(packages: Sequence[str] = PACKAGES, what: str = "the lab") -> int:
+    wanted = missing(packages)
     if not wanted:
-        print("the lab has every package it needs", file=sys.stderr)
+        print(f"{what} has every package it needs", file=sys.stderr)
         return 0
     command = ["apt-get", "install", "-y", "--no-install-recommends", *wanted]
     if os.geteuid() != 0:
