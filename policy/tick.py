@@ -13,7 +13,8 @@ from zfs.names import pool_of
 CLOCK_SLACK = 3600
 """Seconds that a newest snapshot may lie in the future before somebody should look at the clock."""
 
-_DEAD = ("SUSPENDED", "FAULTED", "UNAVAIL", "REMOVED", "OFFLINE")
+DEAD = ("SUSPENDED", "FAULTED", "UNAVAIL", "REMOVED", "OFFLINE")
+"""The states of a pool that nothing can be done with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,12 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something a person should know; `code` is stable, `subject` a dataset or pool."""
+    """Something a person should know; `code` is stable, `subject` a dataset or pool, `hint` a command to try."""
 
     code: str
     subject: str
     text: str
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,7 @@ def _take(
 
 def _unusable(pools: Iterable[Pool]) -> Iterable[tuple[str, Notice]]:
     for pool in pools:
-        if pool.health in _DEAD:
+        if pool.health in DEAD:
             yield pool.name, Notice("pool_unavailable", pool.name, f"pool {pool.name} is {pool.health}")
         elif pool.readonly:
             yield pool.name, Notice("pool_readonly", pool.name, f"pool {pool.name} is imported read-only")

@@ -1,4 +1,4 @@
-"""What is asked of `zfs list`, `zfs get`, `zpool list` (-Hp: tabs, exact numbers), `zpool status`, and reading it. Pure.
+"""What is asked of `zfs list`, `zfs get`, `zpool list` (-Hp: tabs, exact numbers), `zpool status`; reading it. Pure.
 
 Exactly the columns that are needed: each further one costs a read per dataset.
 """

@@ -9,7 +9,7 @@ KeyStatus = Literal["available", "unavailable"]
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """One imported pool. `capacity` is the used share in percent, `freeing` what is still to be freed in the background."""
+    """One imported pool. `capacity` is the used share in percent, `freeing` what ZFS will free in the background."""
 
     name: str
     health: str

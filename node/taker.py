@@ -1,0 +1,192 @@
+"""Taking the snapshots of one tick: hooks around them, one transaction for each pool and kind, nobody starved.
+
+ZFS takes all snapshots of a transaction or none. So one that cannot be taken is left out, and said.
+"""
+
+import asyncio
+import logging
+import shlex
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from node.hooks import HookResult, HookRunner
+from node.rulebook import some
+from policy.naming import snapshot_name
+from policy.rules import KINDS, Hooks, Policy
+from policy.tick import Group, Notice, Take, grouped
+from zfs import errors
+from zfs.door import Zfs
+
+log = logging.getLogger(__name__)
+
+HOOKS_AT_ONCE = 8
+
+_LEFT_OUT = 8
+"""So many are left out of a transaction, one after another; if it still fails, each is taken by itself."""
+
+# What is wrong with all of a pool, and not with one dataset of it.
+_OF_THE_POOL = (errors.PoolUnavailable, errors.ReadOnly, errors.NotPermitted, errors.Unsupported)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The full names of what was taken, and what went wrong."""
+
+    names: tuple[str, ...] = ()
+    trouble: tuple[Notice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    """One dataset's snapshots of this tick, as its hooks see them."""
+
+    dataset: str
+    hooks: Hooks
+    environment: Mapping[str, str]
+
+
+class Taker:
+    """Takes what a tick decided."""
+
+    def __init__(self, zfs: Zfs, hooks: HookRunner) -> None:
+        self._zfs = zfs
+        self._hooks = hooks
+
+    async def take(self, takes: Sequence[Take], policies: Mapping[str, Policy], now: int) -> Taken:
+        """Hooks before, all snapshots named after *now*, hooks after. Raises nothing of ZFS."""
+        trouble: list[Notice] = []
+        visits = [_visit(dataset, of, policies, now) for dataset, of in _by_dataset(takes).items()]
+        failed = await self._before([one for one in visits if one.hooks.pre_snapshot_script], trouble)
+        skipped = {one.dataset for one in failed if one.hooks.no_inconsistent_snapshot}
+        names: list[str] = []
+        for group in grouped([take for take in takes if take.dataset not in skipped], now):
+            names += await self._group(group, trouble)
+        refused = {one.dataset for one in failed}
+        await self._after(
+            [
+                one
+                for one in visits
+                if one.hooks.post_snapshot_script
+                and one.dataset not in skipped
+                and (one.dataset not in refused or one.hooks.force_post_snapshot_script)
+            ],
+            refused,
+            trouble,
+        )
+        return Taken(tuple(names), tuple(trouble))
+
+    async def _before(self, visits: Sequence[_Visit], trouble: list[Notice]) -> list[_Visit]:
+        """Run the hooks that come first. Those whose hook failed."""
+
+        async def run(one: _Visit) -> HookResult:
+            return await self._run(one, one.hooks.pre_snapshot_script, {"SANOID_SCRIPT": "pre"})
+
+        results = await some_at_once(visits, run)
+        failed = [one for one, result in zip(visits, results, strict=True) if not result.ok]
+        for one, result in zip(visits, results, strict=True):
+            if not result.ok:
+                then = (
+                    "no snapshot is taken"
+                    if one.hooks.no_inconsistent_snapshot
+                    else "it is snapped all the same"
+                )
+                trouble.append(_hook_failed(one.dataset, "pre_snapshot_script", result, then))
+        return failed
+
+    async def _after(self, visits: Sequence[_Visit], refused: set[str], trouble: list[Notice]) -> None:
+        async def run(one: _Visit) -> HookResult:
+            failure = "1" if one.dataset in refused else "0"
+            more = {"SANOID_SCRIPT": "post", "SANOID_PRE_FAILURE": failure}
+            return await self._run(one, one.hooks.post_snapshot_script, more)
+
+        for one, result in zip(visits, await some_at_once(visits, run), strict=True):
+            if not result.ok:
+                trouble.append(_hook_failed(one.dataset, "post_snapshot_script", result, ""))
+
+    async def _run(self, one: _Visit, command: str, more: Mapping[str, str]) -> HookResult:
+        return await self._hooks.run(command, {**one.environment, **more}, one.hooks.script_timeout)
+
+    async def _group(self, group: Group, trouble: list[Notice]) -> list[str]:
+        """Take as many of *group* as can be. Their names."""
+        together, apart = list(group.names), list[str]()
+        while together:
+            try:
+                await self._zfs.snapshot(together)
+            except _OF_THE_POOL as error:
+                trouble.append(_not_taken(group, [group.pool], str(error)))
+                return []
+            except errors.ZfsError as error:
+                if error.name in together and len(apart) < _LEFT_OUT:
+                    together.remove(error.name)
+                    apart.append(error.name)
+                else:
+                    apart, together = [*apart, *together], []
+            else:
+                log.info("took %s", ", ".join(together))
+                break
+        return together + await self._each(group, apart, trouble)
+
+    async def _each(self, group: Group, names: Iterable[str], trouble: list[Notice]) -> list[str]:
+        """ZFS does not always name the right one: each that was left out gets a try of its own."""
+        taken = []
+        refused: dict[str, list[str]] = {}
+        for name in names:
+            try:
+                await self._zfs.snapshot([name])
+            except errors.ZfsError as error:
+                why = error.detail or (type(error).__doc__ or "").splitlines()[0]
+                refused.setdefault(why, []).append(name.partition("@")[0])
+            else:
+                log.info("took %s", name)
+                taken.append(name)
+        trouble += [_not_taken(group, datasets, why) for why, datasets in refused.items()]
+        return taken
+
+
+async def some_at_once(
+    things: Sequence[T], work: Callable[[T], Awaitable[HookResult]], limit: int = HOOKS_AT_ONCE
+) -> list[HookResult]:
+    """*work* on each of *things*, *limit* at a time; the results in their order."""
+    room = asyncio.Semaphore(limit)
+
+    async def one(thing: T) -> HookResult:
+        async with room:
+            return await work(thing)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(thing)) for thing in things]
+    return [task.result() for task in tasks]
+
+
+def _by_dataset(takes: Iterable[Take]) -> dict[str, list[Take]]:
+    found: dict[str, list[Take]] = {}
+    for take in takes:
+        found.setdefault(take.dataset, []).append(take)
+    return found
+
+
+def _visit(dataset: str, takes: Iterable[Take], policies: Mapping[str, Policy], now: int) -> _Visit:
+    kinds = sorted({take.kind for take in takes}, key=KINDS.index)
+    names = [snapshot_name(kind, now) for kind in kinds]
+    environment = {
+        "SANOID_TARGET": dataset,
+        "SANOID_TARGETS": dataset,
+        "SANOID_SNAPNAME": names[0],
+        "SANOID_SNAPNAMES": ",".join(names),
+        "SANOID_TYPES": ",".join(kinds),
+    }
+    policy = policies.get(dataset)
+    return _Visit(dataset, policy.hooks if policy else Hooks(), environment)
+
+
+def _hook_failed(dataset: str, hook: str, result: HookResult, then: str) -> Notice:
+    text = f"{hook} of {dataset} {result.words}" + (f"; {then}" if then else "")
+    return Notice("hook_failed", dataset, text, "journalctl -u meshkeep-agent")
+
+
+def _not_taken(group: Group, subjects: Sequence[str], why: str) -> Notice:
+    text = f"could not take the {group.kind} snapshot of {some(subjects)}: {why}"
+    return Notice("snapshot_failed", subjects[0], text, f"zfs list -o space {shlex.quote(subjects[0])}")
