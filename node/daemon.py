@@ -28,9 +28,11 @@ from mesh.wireguard.netlink import KernelWireGuard
 from node import status
 from node.admission import Admissions
 from node.api import Api, Request
+from node.clock import ClockWatch
 from node.commands import Commands
 from node.errors import Exit, MeshkeepError
 from node.exchange import Exchange
+from node.hooks import HookRunner
 from node.joining import Joining
 from node.local_state import LocalState
 from node.membership import INTERFACE, Membership
@@ -38,15 +40,19 @@ from node.mounts import Mounts
 from node.nfs import Exports
 from node.overview import Overview
 from node.peer_api import PeerApi
+from node.pruner import Pruner
 from node.replicas import Replicas
 from node.replicator import Replicator, RuleSpec
 from node.restore import Restorer
+from node.rulebook import Rules
+from node.sanoid_timer import SanoidTimer
 from node.settings import CONFIG_DIR, ConfigError, Settings, config_files, load
 from node.sharing import Sharing
 from node.snapshotter import Snapshotter
 from node.status import Problem
 from node.storage import Storage
 from node.systemd import Notifier
+from node.taker import Taker
 from node.transfers import Workers, worker_command
 from node.verbs import DataVerbs
 from node.version import version
@@ -119,8 +125,13 @@ class Agent:
         )
         self.replicator = Replicator(self.zfs, self.workers, self.mesh, time.time)
         self.replicator.finished = self._reported.set
+        hooks = HookRunner()
+        self.pruner = Pruner(self.zfs, hooks, needed=self.replicator.needed, node_id=self._id_of)
         self.snapshotter = Snapshotter(
             self.zfs,
+            taker=Taker(self.zfs, hooks),
+            pruner=self.pruner,
+            sanoid=SanoidTimer(Commands()),
             needed=self.replicator.needed,
             replica_roots=lambda: (*self.storage.roots, *self.mesh.local.restoring()),
             taken=lambda dataset: self.replicator.wake(dataset=dataset),
@@ -181,6 +192,7 @@ class Agent:
                         self.replicator.run(),
                         self._keep_shares(),
                         self._keep_reporting(),
+                        self.snapshotter.watch_clock(ClockWatch()),
                         self._notifier.feed_watchdog(),
                     )
                 ]
@@ -273,7 +285,10 @@ class Agent:
                 for target in rule.to
             ]
         )
-        self.snapshotter.configure(self._settings.assignments, self._settings.tick)
+        settings = self._settings
+        self.snapshotter.configure(
+            Rules(settings.assignments, settings.pools, settings.sanoid), settings.tick
+        )
 
     async def _reload_verb(self, _: Request) -> dict[str, Any]:
         await self.reload()
@@ -375,6 +390,10 @@ class Agent:
         elif event.kind == "down" and self._group is not None:
             self._group.create_task(self.replicator.end_stalled(name))
 
+    def _id_of(self, name: str) -> str | None:
+        active = self.mesh.view().active() if self.mesh.joined else ()
+        return next((one.id for one in active if one.name == name), None)
+
     def _states(self) -> Mapping[str, str]:
         if self._gossip is None:
             return {}
@@ -445,7 +464,7 @@ class Agent:
     def _all_problems(self) -> list[Problem]:
         found = list(self._problems.values())
         found += self.mesh.problems.values()
-        found += [Problem(notice.code, notice.text) for notice in self.snapshotter.notices]
+        found += [Problem(notice.code, notice.text, notice.hint) for notice in self.snapshotter.notices]
         found += [Problem("not_shared", skipped.reason) for skipped in self.sharing.skipped]
         for job in self.replicator.jobs:
             if job.error is not None:
