@@ -5,6 +5,7 @@ dropped is its own partly received stream. Callers are node ids that WireGuard a
 given the roots it owns, its own first, then those of the nodes it succeeded.
 """
 
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import wraps
@@ -69,6 +70,11 @@ class Replicas:
         self._only_raw = only_raw
         self._now = now
         self._receiving: dict[str, Transfer[ReceiveOutcome]] = {}
+
+    @property
+    def receiving(self) -> frozenset[str]:
+        """The datasets into which a stream runs."""
+        return frozenset(self._receiving)
 
     # -- asking ------------------------------------------------------------------------------------------------
 
@@ -156,7 +162,9 @@ class Replicas:
         """A crash between receiving and confirming leaves a snapshot without its hold: make up for it."""
         bare = [one.full_name for one in replica.look.snapshots if not one.holds] if replica.look else []
         if bare:
-            await self._zfs.hold(FLOOR_HOLD, bare)
+            # What the keeper let go since that look needs no hold; the others have it now.
+            with contextlib.suppress(errors.NotFound):
+                await self._zfs.hold(FLOOR_HOLD, bare)
 
     def _judge(self, replica: Replica, offer: Offer) -> None:
         """Whether the offer fits what is here. Raises Refusal."""

@@ -31,6 +31,7 @@ from node.settings_model import (
 )
 from node.settings_policy import limits_of, odd_inheritance, odd_pools, policy_of
 from node.settings_problems import Origin, Problem, Source, dotted, explain
+from node.settings_replicate import ReplicateRule, odd_trees, replicate_rule
 from policy.rules import Assignment, Policy, PoolLimits, Recursion
 from replication.target_retention import Keep
 from zfs.names import is_below
@@ -63,17 +64,6 @@ class MeshSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplicateRule:
-    """One ``[[replicate]]``: *dataset* goes to each of *to*. `rate_limit` is in bytes per second."""
-
-    dataset: str
-    to: tuple[str, ...]
-    allow_plaintext: bool
-    rate_limit: int | None
-    origin: Origin
-
-
-@dataclass(frozen=True, slots=True)
 class ShareRule:
     """One ``[[share]]``. `map_to` is the user that squashed accesses act as; None means the owner."""
 
@@ -97,7 +87,7 @@ class Settings:
 
     mesh: MeshSettings = MeshSettings()
     storage_under: str | None = None
-    keep: Keep = Keep()
+    keep: Keep = field(default_factory=Keep)
     tick: int = 60
     policies: Mapping[str, Policy] = field(default_factory=dict)
     assignments: tuple[Assignment, ...] = ()
@@ -105,6 +95,7 @@ class Settings:
     sanoid: str | None = None
     metrics: str | None = None
     replicate: tuple[ReplicateRule, ...] = ()
+    parallel: int = 2
     shares: tuple[ShareRule, ...] = ()
     origins: Mapping[str, Origin] = field(default_factory=dict)
     lineage: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -199,6 +190,7 @@ def _contradictions(sound: _Sound, source: Source, complete: bool) -> list[Probl
         *_odd_recursion(sound, source),
         *odd_pools(sound.pools, source),
         *_repeated("replicate", "from", sound.replicate, source),
+        *odd_trees(sound.replicate, source),
         *_repeated("share", "dataset", sound.share, source),
         *_odd_maps(sound, source),
     ]
@@ -278,15 +270,10 @@ def _settings(document: Document, source: Source) -> Settings:
             for name, section in document.dataset.items()
         ),
         replicate=tuple(
-            ReplicateRule(
-                rule.from_,
-                tuple(rule.to),
-                rule.allow_plaintext,
-                rule.rate_limit,
-                source.at(("replicate", number)),
-            )
-            for number, rule in enumerate(document.replicate)
+            replicate_rule(section, document.snapshots.timezone, source.at(("replicate", number)))
+            for number, section in enumerate(document.replicate)
         ),
+        parallel=document.replication.parallel,
         shares=tuple(
             ShareRule(
                 share.dataset,

@@ -1,10 +1,12 @@
 """Where this node keeps replicas: what a vault's invite fixed, what the settings say, or the pool there is."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from mesh.identity import valid_node_id
 from node.local_state import LocalState
 from node.replica_places import Terms
+from replication.target_retention import DAY, Keep
 from zfs.door import Zfs
 
 FOLDER = "meshkeep"
@@ -29,6 +31,12 @@ class Storage:
         terms = Terms(f"{under}/{FOLDER}", granted.quota if granted else None)
         self.roots = (terms.root,)
         return terms
+
+    def keep(self, policy: Keep) -> Keep:
+        """*policy*, with the floor that a vault's invite promised at least."""
+        granted = self._local.terms()
+        promised = (granted.floor_days or 0) * DAY if granted else 0
+        return replace(policy, floor=max(policy.floor, promised))
 
     async def _pool(self) -> str | None:
         """The pool that has our folder already, else the one with the most room."""

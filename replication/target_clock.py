@@ -18,7 +18,7 @@ AHEAD = 2 * DAY
 """So much more than the uptime explains may have passed at one look: the host was off for a while."""
 
 BEHIND = 3600
-"""So far may the wall clock lie before what was seen of it."""
+"""So far may the wall clock fall behind the uptime, or lie before a receipt."""
 
 SLACK = 10
 """Unexplained seconds that are no more than the clock being steered."""
@@ -99,8 +99,8 @@ def unexplained(before: Reading, now: Reading) -> int:
 
 
 def elapsed(before: Reading, now: Reading) -> int:
-    """Seconds that have surely passed between two readings."""
-    return max(0, now.up - before.up if now.boot == before.boot else min(now.up, now.wall - before.wall))
+    """Seconds between two readings, by what is known best."""
+    return max(0, now.up - before.up if now.boot == before.boot else now.wall - before.wall)
 
 
 def why(marks: Marks, now: Reading) -> str:
@@ -113,7 +113,7 @@ def why(marks: Marks, now: Reading) -> str:
                 f"the clock moved on by {_span(moved)}, this host was seen to be up for {_span(known)} of it"
             )
         case "behind":
-            return "the clock was behind a time that it had shown before"
+            return "the clock fell behind the uptime, or lies before a time at which something was stored"
     return ""
 
 
@@ -148,9 +148,10 @@ def _read(raw: Mapping[str, Any]) -> Marks:
 
 
 def _jump(marks: Marks, now: Reading, newest_receipt: int) -> Jump:
-    if now.wall < max(marks.last.wall, marks.since, newest_receipt) - BEHIND:
+    gap = unexplained(marks.last, now)
+    if gap < -BEHIND or now.wall < max(marks.since, newest_receipt) - BEHIND:
         return "behind"
-    return "ahead" if unexplained(marks.last, now) > AHEAD else ""
+    return "ahead" if gap > AHEAD else ""
 
 
 def _still_felt(gaps: tuple[Gap, ...], edge: int) -> tuple[Gap, ...]:

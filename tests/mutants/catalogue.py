@@ -1,8 +1,9 @@
 """All mutants."""
 
+from tests.mutants.forgetting import FORGETTING
 from tests.mutants.keeping import KEEPING
 from tests.mutants.policy import POLICY
 from tests.mutants.serving import SERVING
 from tests.mutants.trusting import TRUSTING
 
-MUTANTS = (*POLICY, *KEEPING, *TRUSTING, *SERVING)
+MUTANTS = (*FORGETTING, *POLICY, *KEEPING, *TRUSTING, *SERVING)
