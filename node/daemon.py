@@ -7,7 +7,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ from node.mounts import Mounts
 from node.nfs import Exports
 from node.overview import Overview
 from node.peer_api import PeerApi
+from node.policy_verbs import PolicyVerbs
+from node.prune_verbs import PruneVerbs
 from node.pruner import Pruner
 from node.replicas import Replicas
 from node.replicator import Replicator, RuleSpec
@@ -48,6 +50,7 @@ from node.rulebook import Rules
 from node.sanoid_timer import SanoidTimer
 from node.settings import CONFIG_DIR, ConfigError, Settings, config_files, load
 from node.sharing import Sharing
+from node.snapshot_verbs import SnapshotVerbs
 from node.snapshotter import Snapshotter
 from node.status import Problem
 from node.storage import Storage
@@ -239,15 +242,42 @@ class Agent:
         api.register("replicate.plan", verbs.replicate_plan, access="group")
         api.register("replicate.remove", verbs.replicate_remove, access="root")
         api.register("restore.dataset", verbs.restore_dataset, access="root")
-        api.register("snapshot.take", verbs.snapshot_take, access="root")
-        api.register("snapshot.list", verbs.snapshot_list, access="group")
-        api.register("snapshot.destroy", verbs.snapshot_destroy, access="root")
         api.register("share.add", verbs.share_add, access="root")
         api.register("share.list", verbs.share_list, access="group")
         api.register("share.remove", verbs.share_remove, access="root")
         api.register("mount", verbs.mount, access="root")
         api.register("umount", verbs.umount, access="root")
+        self._register_policy(api)
         return api
+
+    def _register_policy(self, api: Api) -> None:
+        """The verbs about snapshots and the rules for them."""
+        needed = self.replicator.needed
+        snapshots = SnapshotVerbs(self.zfs, self.mesh, self.replicator, self.snapshotter)
+        api.register("snapshot.take", snapshots.take, access="root")
+        api.register("snapshot.list", snapshots.listing, access="group")
+        api.register("snapshot.hold", snapshots.hold, access="root")
+        api.register("snapshot.release", snapshots.release, access="root")
+        api.register("snapshot.destroy", snapshots.destroy, access="root")
+        rules = PolicyVerbs(
+            self.zfs,
+            self.snapshotter,
+            settings=lambda: self._settings,
+            needed=needed,
+            replica_roots=self._replica_roots,
+        )
+        api.register("policy.list", rules.listing, access="group")
+        api.register("policy.show", rules.show, access="group")
+        api.register("policy.explain", rules.explain, access="group")
+        api.register("policy.plan", rules.plan, access="group")
+        api.register("policy.test", rules.test, access="group")
+        prunes = PruneVerbs(self.zfs, self.snapshotter, self.pruner, needed=needed)
+        api.register("prune.plan", prunes.plan, access="group")
+        api.register("prune.run", prunes.run, access="root")
+
+    def _replica_roots(self) -> Collection[str]:
+        """Below these nothing local is done: replicas, and what is being restored."""
+        return (*self.storage.roots, *self.mesh.local.restoring())
 
     def _line(self) -> str:
         if not self.mesh.joined:

@@ -1,12 +1,10 @@
-"""The verbs of the local API that are about data: replicate, restore, snapshot, share, mount."""
+"""The verbs of the local API that are about data: replicate, restore, share, mount."""
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mesh.link_errors import LinkTimeout, PeerRefused, PeerUnreachable
 from node import settings_edit
 from node.api import Request
 from node.errors import Exit, MeshkeepError
@@ -24,9 +22,7 @@ from replication.steps import Abort, Full, Incremental, Plan, Resume, Step, UpTo
 from zfs import errors as zfs_errors
 from zfs.door import Zfs
 from zfs.model import Dataset
-from zfs.names import InvalidName, check_dataset, check_snapshot
-
-MANUAL = "manual_%Y-%m-%d_%H:%M:%S"
+from zfs.names import InvalidName, check_dataset
 
 
 class DataVerbs:
@@ -43,7 +39,6 @@ class DataVerbs:
         config: Path,
         settings: Callable[[], Settings],
         reload: Callable[[], Any],
-        now: Callable[[], float] = time.time,
     ) -> None:
         self._zfs = zfs
         self._mesh = membership
@@ -53,7 +48,6 @@ class DataVerbs:
         self._conf_d = config / "conf.d"
         self._settings = settings
         self._reload = reload
-        self._now = now
 
     @contextlib.contextmanager
     def _undone_unless_taken(self, name: str) -> Iterator[Path]:
@@ -181,111 +175,6 @@ class DataVerbs:
             owner=owner,
         )
         return {"schema": "meshkeep.restore/1", **await self._restorer.restore(wanted, request.progress)}
-
-    # -- snapshots ---------------------------------------------------------------------------------------------
-
-    async def snapshot_take(self, request: Request) -> dict[str, Any]:
-        if elsewhere := self._elsewhere(request.args):
-            return await self._ask(elsewhere, "snapshot.take", request.args)
-        dataset = _dataset(request.args)
-        short = request.args.get("name") or time.strftime(MANUAL, time.gmtime(self._now()))
-        try:
-            name = check_snapshot(f"{dataset}@{short}")
-        except InvalidName as error:
-            raise MeshkeepError(str(error), code="bad_name", exit=Exit.USAGE) from None
-        await self._here(dataset)
-        try:
-            await self._zfs.snapshot([name])
-        except zfs_errors.AlreadyExists:
-            raise MeshkeepError(
-                f"{name} exists already",
-                code="already_exists",
-                exit=Exit.REFUSED,
-                hint="choose another --name",
-            ) from None
-        self._replicator.wake(dataset=dataset)
-        return {"schema": "meshkeep.snapshot-take/1", "snapshots": [name]}
-
-    async def snapshot_list(self, request: Request) -> dict[str, Any]:
-        if elsewhere := self._elsewhere(request.args):
-            peer = self._mesh.peer(elsewhere)
-            answer = await self._call(elsewhere, "replica.state", {"dataset": _dataset(request.args)})
-            return {
-                "schema": "meshkeep.snapshot-list/1",
-                "node": peer.name,
-                "snapshots": [
-                    {"name": one["name"], "creation": one["creation"], "guid": one["guid"]}
-                    for one in answer["snapshots"]
-                ],
-            }
-        dataset = _dataset(request.args)
-        await self._here(dataset)
-        return {
-            "schema": "meshkeep.snapshot-list/1",
-            "snapshots": [
-                {"name": s.name, "creation": s.creation, "guid": s.guid, "used": s.used, "holds": s.holds}
-                for s in await self._zfs.snapshots(dataset)
-            ],
-        }
-
-    async def snapshot_destroy(self, request: Request) -> dict[str, Any]:
-        """One snapshot of this host. Another node is asked, and refuses."""
-        try:
-            name = check_snapshot(str(request.args.get("snapshot")))
-        except InvalidName as error:
-            raise MeshkeepError(str(error), code="bad_name", exit=Exit.USAGE) from None
-        if elsewhere := self._elsewhere(request.args):
-            return await self._ask(elsewhere, "snapshot.destroy", {"snapshot": name})
-        dataset, _, short = name.partition("@")
-        await self._here(dataset)
-        known = {snapshot.name: snapshot for snapshot in await self._zfs.snapshots(dataset)}
-        if short not in known:
-            raise MeshkeepError(
-                f"there is no snapshot {name}",
-                code="no_snapshot",
-                exit=Exit.NOT_FOUND,
-                hint=f"meshkeep snapshot list {dataset}",
-            )
-        failed = await self._zfs.destroy_snapshots([name])
-        if failed:
-            raise MeshkeepError(
-                f"{name} stays",
-                code="held",
-                exit=Exit.REFUSED,
-                why=str(failed[name]),
-                hint=f"zfs holds {name}",
-            )
-        return {"schema": "meshkeep.snapshot-destroy/1", "snapshot": name}
-
-    def _elsewhere(self, args: Mapping[str, Any]) -> str | None:
-        """The node that is meant, if it is not this one."""
-        node = args.get("node")
-        if not node or (self._mesh.joined and node in (self._mesh.me().name, self._mesh.identity.id)):
-            return None
-        return str(node)
-
-    async def _ask(self, node: str, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
-        """Ask a peer for what only its own console may do. It says no; this passes on why."""
-        passed = {key: value for key, value in args.items() if key != "node"}
-        return await self._call(node, verb, passed)
-
-    async def _call(self, node: str, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
-        peer = self._mesh.peer(node)
-        try:
-            return await self._mesh.link().call(peer.address, verb, dict(args))
-        except PeerRefused as refused:
-            exit = Exit(refused.exit) if refused.exit in list(Exit) else Exit.REFUSED
-            raise MeshkeepError(
-                f"{peer.name} refused: {refused.text}", code=refused.code, exit=exit, hint=refused.hint
-            ) from None
-        except (PeerUnreachable, LinkTimeout) as error:
-            raise MeshkeepError(
-                f"{peer.name} is not reachable",
-                code="peer_unreachable",
-                exit=Exit.NO_PEER,
-                why=str(error),
-                hint="meshkeep status",
-            ) from None
 
     # -- shares ------------------------------------------------------------------------------------------------
 

@@ -96,7 +96,10 @@ def plan_lines(found: Mapping[str, Any], now: float, *, verbose: bool) -> list[s
 def _remarks(one: Mapping[str, Any]) -> list[str]:
     found = []
     if one["spared"]:
-        found.append(f"{len(one['spared'])} more are kept only because of {_causes(one['spared'])}")
+        count = len(one["spared"])
+        found.append(
+            f"{count} more {'is' if count == 1 else 'are'} kept only because: {_causes(one['spared'])}"
+        )
     if not one["autoprune"]:
         found.append("autoprune is off: only this command prunes")
     if one["waiting"]:

@@ -21,7 +21,9 @@ from policy.rules import Kind
 from tests.fakes.mesh import Host, Street
 from tests.fakes.zfs import FakeZfs
 
-NOW = 1_800_000_000
+NOW = 1_800_000_600
+"""Ten minutes past an hour."""
+
 HOUR, DAY = 3600, 86400
 
 

@@ -107,6 +107,40 @@ DONE = {
     "resumed": True,
 }
 
+LEFTOVER = {
+    "dataset": "tank/home",
+    "target": "abcdefgh23456789",
+    "why": "nas is out of the mesh",
+    "holds": ["tank/home@a"],
+    "bookmarks": [],
+    "certain": True,
+}
+RUNNING = {
+    "job": "7f3a",
+    "id": "7f3a0123456789ab",
+    "dataset": "tank/vm",
+    "node": "cloud",
+    "state": "running",
+    "step": 9,
+    "steps": 26,
+    "bytes_done": 1 << 30,
+    "bytes_total": 4 << 30,
+    "rate": 24 << 20,
+    "eta_seconds": 128,
+    "as_of": None,
+    "behind": 26,
+    "late_after": 86400,
+    "began": NOW - 60,
+    "ended": None,
+    "outcome": "",
+    "next": "",
+    "rule": "tank",
+    "target_seen": NOW,
+    "base_pins": 0,
+    "options": {"recursive": True, "window": "01:00-06:00"},
+    "error": None,
+}
+
 Answer = Mapping[str, Any] | MeshkeepError
 
 
@@ -212,13 +246,13 @@ ASKS: list[tuple[str, str, dict[str, Any], Answer]] = [
     (
         "snapshot take tank/home",
         "snapshot.take",
-        {"node": None, "dataset": "tank/home", "name": None},
+        {"node": None, "dataset": "tank/home", "name": None, "recursive": False},
         {"snapshots": ["tank/home@x"]},
     ),
     (
         "snapshot take cloud:tank/home --name s",
         "snapshot.take",
-        {"node": "cloud", "dataset": "tank/home", "name": "s"},
+        {"node": "cloud", "dataset": "tank/home", "name": "s", "recursive": False},
         {"snapshots": ["tank/home@s"]},
     ),
     (
@@ -230,8 +264,8 @@ ASKS: list[tuple[str, str, dict[str, Any], Answer]] = [
     (
         "snapshot destroy cloud:tank/home@s --yes",
         "snapshot.destroy",
-        {"node": "cloud", "snapshot": "tank/home@s"},
-        {},
+        {"node": "cloud", "snapshots": ["tank/home@s"], "dry_run": False},
+        {"snapshots": ["tank/home@s"], "bookmarks": [], "failed": []},
     ),
     (
         "replicate add tank/home cloud",
@@ -252,6 +286,32 @@ ASKS: list[tuple[str, str, dict[str, Any], Answer]] = [
         DONE,
     ),
     ("replicate list", "replicate.list", {}, {"rules": [DONE]}),
+    (
+        "replicate add tank/home cloud -r --exclude tank/home/tmp --exclude tank/home/vm",
+        "replicate.add",
+        {
+            "dataset": "tank/home",
+            "node": "cloud",
+            "wait": True,
+            "recursive": True,
+            "exclude": ["tank/home/tmp", "tank/home/vm"],
+        },
+        {**DONE, "datasets": [DONE, DONE]},
+    ),
+    ("replicate pause tank/home cloud", "replicate.pause", {"dataset": "tank/home", "node": "cloud"}, {}),
+    ("replicate resume tank/home cloud", "replicate.resume", {"dataset": "tank/home", "node": "cloud"}, {}),
+    ("replicate leftovers", "replicate.leftovers", {"release": False}, {"leftovers": []}),
+    (
+        "replicate leftovers --release",
+        "replicate.leftovers",
+        {"release": True},
+        {"leftovers": [LEFTOVER]},
+    ),
+    ("jobs list", "jobs.list", {}, {"jobs": [RUNNING, {**RUNNING, "state": "ok"}]}),
+    ("jobs list --all", "jobs.list", {}, {"jobs": [RUNNING]}),
+    ("jobs show 7f3a", "jobs.show", {"job": "7f3a"}, RUNNING),
+    ("jobs show tank/vm cloud", "jobs.show", {"job": "tank/vm", "node": "cloud"}, RUNNING),
+    ("jobs cancel 7f3a", "jobs.cancel", {"job": "7f3a"}, RUNNING),
     ("replicate remove tank/home cloud", "replicate.remove", {"dataset": "tank/home", "node": "cloud"}, {}),
     (
         "replicate plan tank/home cloud",
@@ -513,7 +573,7 @@ class TestUsage:
         [
             ("teleport", "'teleport' is not in this version"),
             ("stauts", 'did you mean "status"?'),
-            ("snapshot hold tank/home@s", "'hold' is not in this version"),
+            ("snapshot mend tank/home@s", "'mend' is not in this version"),
             ("invite --qr", "option --qr is not in this version"),
             ("init --mesh BIG", "'BIG' is no name"),
             ("init", "Missing option '--mesh'"),
