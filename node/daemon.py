@@ -21,13 +21,14 @@ from mesh.link_errors import LinkError
 from mesh.link_server import LinkServer
 from mesh.objects import MAX_REPORT
 from mesh.store import DEFAULT, MeshStore, StoreError
-from mesh.swim import Event, Peer, Swim
+from mesh.swim import Event, MemberState, Peer, Swim
 from mesh.trust import Member
 from mesh.wireguard.device import WireGuardError
 from mesh.wireguard.netlink import KernelWireGuard
 from node import status
 from node.admission import Admissions
 from node.api import Api, Request
+from node.checks import Checks
 from node.clock import ClockWatch
 from node.commands import Commands
 from node.errors import Exit, MeshkeepError
@@ -36,6 +37,7 @@ from node.hooks import HookRunner
 from node.joining import Joining
 from node.local_state import LocalState
 from node.membership import INTERFACE, Membership
+from node.metrics_server import Metrics, Sources
 from node.mounts import Mounts
 from node.nfs import Exports
 from node.overview import Overview
@@ -171,6 +173,21 @@ class Agent:
             policied=lambda: self.snapshotter.chosen,
             problems=self._all_problems,
         )
+        self.metrics = Metrics(
+            self.zfs,
+            self.mesh,
+            Sources(
+                resolution=self.snapshotter.resolution,
+                histories=self.snapshotter.histories,
+                jobs=lambda: self.replicator.jobs,
+                states=self._gossiped,
+                problems=self._all_problems,
+                waiting=lambda: self.snapshotter.waiting,
+                pruned=lambda: self.pruner.pruned,
+                unpruned=lambda: self.pruner.unpruned,
+            ),
+            listen=lambda: self._settings.metrics,
+        )
 
     # -- running -----------------------------------------------------------------------------------------------
 
@@ -195,6 +212,7 @@ class Agent:
                         self.replicator.run(),
                         self._keep_shares(),
                         self._keep_reporting(),
+                        self.metrics.run(),
                         self.snapshotter.watch_clock(ClockWatch()),
                         self._notifier.feed_watchdog(),
                     )
@@ -228,6 +246,14 @@ class Agent:
         )
         api = Api(self._places.socket, translate=translate)
         api.register("status", self.overview.status, access="group")
+        api.register("metrics", self.metrics.verb, access="group")
+        checks = Checks(
+            self.zfs,
+            resolution=self.snapshotter.resolution,
+            histories=self.snapshotter.histories,
+            doubts=self._doubts,
+        )
+        api.register("check", checks.check, access="group")
         api.register("init", self.admissions.init, access="root")
         api.register("join", self.joining.join, access="root")
         api.register("invite.create", self.admissions.create, access="root")
@@ -279,6 +305,13 @@ class Agent:
         """Below these nothing local is done: replicas, and what is being restored."""
         return (*self.storage.roots, *self.mesh.local.restoring())
 
+    def _doubts(self) -> str:
+        """Why some rules are not known, for a check that must not call that well."""
+        if problem := self._problems.get("config"):
+            return problem.text
+        unread = [one.text for one in self.snapshotter.notices if one.code == "sanoid_conf_invalid"]
+        return unread[0] if unread else ""
+
     def _line(self) -> str:
         if not self.mesh.joined:
             return "in no mesh"
@@ -295,6 +328,9 @@ class Agent:
             self._problems["config"] = Problem(
                 "config_invalid", f"{error.what}: {error.why}", "meshkeep config check"
             )
+            self.metrics.not_configured()
+        else:
+            self.metrics.configured()
         self._apply_settings()
 
     async def reload(self) -> None:
@@ -302,6 +338,7 @@ class Agent:
         self._settings = await asyncio.to_thread(lambda: load(config_files(self._places.config)))
         for told in ("config", "reload_failed"):
             self._problems.pop(told, None)
+        self.metrics.configured()
         self._apply_settings()
         if self.mesh.joined:
             await self.sharing.apply()
@@ -321,13 +358,21 @@ class Agent:
         )
 
     async def _reload_verb(self, _: Request) -> dict[str, Any]:
-        await self.reload()
+        await self._reload_or_tell()
         files = [str(path) for path in config_files(self._places.config)]
         return {"schema": "meshkeep.config-reload/1", "files": files}
 
     async def _reload_quietly(self) -> None:
         """SIGHUP: nobody waits for an answer, so the log and `status` say it."""
-        await self._step("reload_failed", "the configuration was not taken over", self.reload)
+        await self._step("reload_failed", "the configuration was not taken over", self._reload_or_tell)
+
+    async def _reload_or_tell(self) -> None:
+        """Metrics tell of mistakes that stay on disk; an edit by command that makes one is undone."""
+        try:
+            await self.reload()
+        except ConfigError:
+            self.metrics.not_configured()
+            raise
 
     # -- the mesh ----------------------------------------------------------------------------------------------
 
@@ -424,10 +469,11 @@ class Agent:
         active = self.mesh.view().active() if self.mesh.joined else ()
         return next((one.id for one in active if one.name == name), None)
 
+    def _gossiped(self) -> Mapping[str, MemberState]:
+        return {} if self._gossip is None else self._gossip.states()
+
     def _states(self) -> Mapping[str, str]:
-        if self._gossip is None:
-            return {}
-        return {node: state.state for node, state in self._gossip.states().items()}
+        return {node: state.state for node, state in self._gossiped().items()}
 
     async def _expel_the_gone(self) -> None:
         """Nodes that were active at the last look and are not any more: their access goes first."""
@@ -494,6 +540,7 @@ class Agent:
     def _all_problems(self) -> list[Problem]:
         found = list(self._problems.values())
         found += self.mesh.problems.values()
+        found += [self.metrics.problem] if self.metrics.problem else []
         found += [Problem(notice.code, notice.text, notice.hint) for notice in self.snapshotter.notices]
         found += [Problem("not_shared", skipped.reason) for skipped in self.sharing.skipped]
         for job in self.replicator.jobs:
