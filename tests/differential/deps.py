@@ -1,4 +1,4 @@
-"""`python -m tests.differential.deps`: install what the oracle is made of. Without a sanoid.conf no sanoid runs by itself."""
+"""`python -m tests.differential.deps`: install the real sanoid. It does nothing by itself without a sanoid.conf."""
 
 import sys
 

@@ -182,10 +182,16 @@ class _Maker:
                 items = items[:2]
             for key, value in items:
                 lines.append(self._line(key, value))
-                if self.version >= (2, 2) and self._one_in(12) and name != "template_default":
+                if self._one_in(12) and self._first_counts(name):
                     lines.append(f"{key} = {self._value(key) if key in _OTHERS else 1}")
             lines.append(self.random.choice(("", "; a comment", "\t# hourly = 3")))
         return self.random.choice(("\n", "\n", "\r\n")).join([*lines, *late, ""])
+
+    def _first_counts(self, section: str) -> bool:
+        """Whether the oracle takes the first of two values there."""
+        if section.startswith("template_"):
+            return section != "template_default" and self.version >= (2, 3)
+        return self.version >= (2, 2)
 
     def _line(self, key: str, value: str) -> str:
         return self.random.choice(("{} = {}", "\t{}={}", "{}   =   {}")).format(key, value)
