@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from policy.sanoid_conf import SanoidConf, SanoidConfError, read
-from policy.sanoid_ini import ConfProblem
+from policy.sanoid_conf import SanoidConf, read
 
 
 def conf_files(place: Path) -> list[Path]:
@@ -18,13 +17,7 @@ def load(place: Path) -> SanoidConf:
 
     Raises SanoidConfError with all mistakes, or OSError.
     """
-    texts: list[tuple[str, str]] = []
-    problems: list[ConfProblem] = []
-    for path in conf_files(place):
-        try:
-            texts.append((str(path), path.read_bytes().decode()))
-        except UnicodeDecodeError:
-            problems.append(ConfProblem(str(path), None, "", "", "is not UTF-8 text"))
-    if problems:
-        raise SanoidConfError(problems)
-    return read(texts)
+    # Surrogates stand for what is no UTF-8. The reader takes them in comments only.
+    return read(
+        [(str(path), path.read_bytes().decode(errors="surrogateescape")) for path in conf_files(place)]
+    )

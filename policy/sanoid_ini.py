@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 _BLANK = " \t\n\r\f\v"
 _NEWLINE = re.compile(r"\r\n|\n|\r")
 _IGNORED = re.compile(r"\s*(?:[#;]|$)", re.ASCII)
+_NO_TEXT = re.compile("[\udc80-\udcff]")
+"""What stands for a byte that is not UTF-8 (PEP 383)."""
 _HEADER = re.compile(r"\s*\[\s*(\S|\S.*\S)\s*\]\s*", re.ASCII)
 _SETTING = re.compile(r"\s*([^=]*?[^=\s])\s*=\s*(.*)", re.ASCII)
 
@@ -97,7 +99,9 @@ class _Reader:
         for self._line, line in lines:
             if _IGNORED.match(line):
                 continue
-            if header := _HEADER.fullmatch(line):
+            if _NO_TEXT.search(line):
+                self._problem("", "is not UTF-8 text")
+            elif header := _HEADER.fullmatch(line):
                 self._open(header[1])
             elif setting := _SETTING.fullmatch(line):
                 self._set(setting[1], setting[2], lines)
