@@ -176,23 +176,31 @@ class Snapshotter:
     async def tick(self) -> Tick:
         """One round: list, decide, take, destroy. What goes wrong is said in `notices`."""
         self._began = self._monotonic()
+        decided = Tick()
+        notices: list[Notice] = []
         try:
-            decided, notices = await self._round() if self._rules else (Tick(), [])
+            if self._rules:
+                decided, notices = await self._round()
+            else:
+                self.chosen = ()
         except errors.ZfsError as error:
-            decided, notices = (
-                Tick(),
-                [Notice("zfs_failed", "", f"no snapshots this time: {error}", "zpool status")],
-            )
+            notices = [Notice("zfs_failed", "", f"no snapshots this time: {error}", "zpool status")]
+        except Exception as error:
+            log.exception("a round of snapshots failed")
+            text = f"a round of snapshots failed: {error!r}"
+            notices = [Notice("tick_failed", "", text, "journalctl -u meshkeep-agent")]
         finally:
             self._began = None
-        if not self._rules:
-            self.chosen = ()
-        notices = list({(one.code, one.subject, one.text): one for one in notices}.values())
-        for notice in notices:
+        self._say(notices)
+        return decided
+
+    def _say(self, notices: Iterable[Notice]) -> None:
+        """What is new among them goes to the log too."""
+        told = tuple({(one.code, one.subject, one.text): one for one in notices}.values())
+        for notice in told:
             if notice not in self._notices:
                 log.warning("%s", notice.text)
-        self._notices = tuple(notices)
-        return decided
+        self._notices = told
 
     async def _round(self) -> tuple[Tick, list[Notice]]:
         datasets, pools = await self._look()

@@ -17,6 +17,7 @@ from policy.rules import KINDS, Hooks, Policy
 from policy.tick import Group, Notice, Take, grouped
 from zfs import errors
 from zfs.door import Zfs
+from zfs.names import MAX_NAME, InvalidName, check_snapshot
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ class Taker:
 
     async def _group(self, group: Group, trouble: list[Notice]) -> list[str]:
         """Take as many of *group* as can be. Their names."""
-        together, apart = list(group.names), list[str]()
+        together, apart = _nameable(group, trouble), list[str]()
         while together:
             try:
                 await self._zfs.snapshot(together)
@@ -159,6 +160,21 @@ async def some_at_once(
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(one(thing)) for thing in things]
     return [task.result() for task in tasks]
+
+
+def _nameable(group: Group, trouble: list[Notice]) -> list[str]:
+    """A dataset may have a name that leaves no room for that of a snapshot."""
+    good, bad = [], []
+    for name in group.names:
+        try:
+            good.append(check_snapshot(name))
+        except InvalidName:
+            bad.append(name.partition("@")[0])
+    if bad:
+        trouble.append(
+            _not_taken(group, bad, f"the snapshot's name would be longer than {MAX_NAME} characters")
+        )
+    return good
 
 
 def _by_dataset(takes: Iterable[Take]) -> dict[str, list[Take]]:

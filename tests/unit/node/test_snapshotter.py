@@ -413,6 +413,21 @@ async def test_zfs_that_does_not_answer_is_said(world: World, monkeypatch: pytes
     assert world.codes == ["zfs_failed"]
 
 
+async def test_a_fault_of_our_own_is_said_and_the_next_round_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def failing() -> None:
+        raise KeyError("tank")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.zfs, "pools", failing)
+        await world.tick()
+    assert world.codes == ["tick_failed"]
+    await world.tick()
+    assert world.codes == []
+    assert set(world.taken) == {"tank/home", "tank/home/photos"}
+
+
 # -- taking ------------------------------------------------------------------------------------------------------
 
 
@@ -455,6 +470,18 @@ async def test_an_error_that_names_the_wrong_one_costs_nobody_a_snapshot(
     await world.tick()
     assert world.taken == ["tank/home"]
     assert "tank/home/photos: EIO" in world.said("snapshot_failed")
+
+
+async def test_a_name_that_leaves_no_room_for_a_snapshots_is_said_and_starves_nobody(world: World) -> None:
+    odd, long = "tank/home/a name: of.all_sorts", "tank/home/" + 245 * "x"
+    for name in (odd, long):
+        await world.zfs.create(name, {})
+    world.set(Assignment("tank/home", HOURLY, recursion="each"))
+    await world.tick()
+    assert set(world.taken) == {"tank/home", "tank/home/photos", odd}
+    assert f"of {long}: the snapshot's name would be longer than 255 characters" in world.said(
+        "snapshot_failed"
+    )
 
 
 async def test_what_is_wrong_with_the_pool_is_said_of_the_pool(
