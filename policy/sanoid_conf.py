@@ -21,7 +21,7 @@ from policy.sanoid_keys import (
     pool_limits_of,
     reaches_by_zfs,
 )
-from zfs.names import is_below, pool_of
+from zfs.names import parent_of, pool_of
 
 _OF_ITS_SECTION = frozenset({"recursive", "use_template"})
 """What never comes from a template."""
@@ -57,7 +57,7 @@ class SanoidConf:
         *timezone* is that of the times of day: UTC with sanoid's own units, else what sanoid's process had.
         """
         existing = list(datasets)
-        unfolded = _unfold(self.sections, existing)
+        unfolded = _unfold(self.sections, _below(existing))
         return _Choice(existing, replica_roots, timezone, [*self.notes, *unfolded.notes]).of(unfolded)
 
 
@@ -147,8 +147,20 @@ class _Unfolded:
     notes: list[str] = field(default_factory=list)
 
 
-def _unfold(sections: Sequence[Section], existing: Sequence[str]) -> _Unfolded:
-    """Sanoid's `init`."""
+def _below(existing: Iterable[str]) -> dict[str, list[str]]:
+    """For every dataset there is, what is below it."""
+    found: dict[str, list[str]] = {dataset: [] for dataset in existing}
+    for dataset in found:
+        above = parent_of(dataset)
+        while above is not None:
+            if above in found:
+                found[above].append(dataset)
+            above = parent_of(above)
+    return found
+
+
+def _unfold(sections: Sequence[Section], below: Mapping[str, Sequence[str]]) -> _Unfolded:
+    """Sanoid's `init`; *below* has all datasets that exist."""
     by_name = {section.name: section for section in sections}
     default = _texts(by_name.get("template_default"), _OF_ITS_SECTION)
     found = _Unfolded()
@@ -168,7 +180,7 @@ def _unfold(sections: Sequence[Section], existing: Sequence[str]) -> _Unfolded:
             text = f"has no effect: {entry.path} is part of a zfs recursion"
             found.notes.append(_note(section, "autosnap", text))
             entry.keys["autosnap"] = "0"
-        _reach_down(found, section, entry, existing)
+        _reach_down(found, section, entry, below.get(entry.path, ()))
     return found
 
 
@@ -183,7 +195,7 @@ def _is_one(switch: str) -> bool:
     return switch in TRUE or (switch not in FALSE and number(switch) == 1)
 
 
-def _reach_down(found: _Unfolded, section: Section, entry: _Entry, existing: Sequence[str]) -> None:
+def _reach_down(found: _Unfolded, section: Section, entry: _Entry, below: Iterable[str]) -> None:
     by_zfs = reaches_by_zfs(section.get("recursive"))
     each, skip = section.get("recursive") in TRUE, section.get("skip_children") in TRUE
     if not (by_zfs or each or skip):
@@ -192,15 +204,14 @@ def _reach_down(found: _Unfolded, section: Section, entry: _Entry, existing: Seq
     if by_zfs and entry.children_only:
         text = "takes nothing with process_children_only: its snapshots are those of what is below"
         found.notes.append(_note(section, "recursive", text))
-    if entry.path not in existing:
-        return
-    for dataset in existing:
-        if not is_below(dataset, entry.path):
-            continue
+    for dataset in below:
         if skip and not by_zfs:
             gone = found.entries.pop(dataset, None)
             if gone is not None:
                 found.skipped[dataset] = f"skip_children of [{section.name}] in sanoid.conf"
+            if gone is not None and gone.zfs:
+                text = "what is below is snapped by the zfs recursion all the same, and nobody prunes it"
+                found.notes.append(_note(section, "skip_children", text))
         else:
             _hand_down(found, entry, dataset, by_zfs)
 

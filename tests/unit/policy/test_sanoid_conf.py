@@ -262,6 +262,20 @@ class TestZfsRecursion:
         assert found.chosen["tank/a"].along == ()
         assert found.chosen["tank/a/b"].reason.endswith("taken with those of tank")
 
+    def test_but_for_a_yes_that_sanoid_does_not_know(self) -> None:
+        found = resolved(self.TEXT + "[tank/a]\nautosnap = yeah\n").chosen["tank/a"]
+        assert found.policy.autosnap
+        assert found.along == ("tank/a/b",)
+
+    def test_what_is_skipped_is_taken_along_all_the_same_and_that_is_told(self) -> None:
+        found = resolved(self.TEXT + "[tank/a]\nskip_children = yes\n")
+        assert "tank/a/b" in found.chosen["tank"].along
+        assert "tank/a/b" in found.excluded
+        assert found.notes == (
+            "sanoid.conf:5: [tank/a] skip_children: what is below is snapped by the zfs recursion all the same, "
+            "and nobody prunes it",
+        )
+
     def test_a_recursion_below_a_plain_one(self) -> None:
         found = resolved("[tank]\nrecursive = yes\n[tank/a]\nrecursive = zfs\n").chosen
         assert found["tank/a"].along == ("tank/a/b",)
