@@ -34,7 +34,9 @@ from node.commands import Commands
 from node.errors import Exit, MeshkeepError
 from node.exchange import Exchange
 from node.hooks import HookRunner
+from node.jobs_verbs import JobVerbs
 from node.joining import Joining
+from node.leftovers import Leftovers, Nodes
 from node.local_state import LocalState
 from node.membership import INTERFACE, Membership
 from node.metrics_server import Metrics, Sources
@@ -46,7 +48,7 @@ from node.policy_verbs import PolicyVerbs
 from node.prune_verbs import PruneVerbs
 from node.pruner import Pruner
 from node.replicas import Replicas
-from node.replicator import Replicator, RuleSpec
+from node.replicator import Replicator
 from node.restore import Restorer
 from node.rulebook import Rules
 from node.sanoid_timer import SanoidTimer
@@ -97,6 +99,7 @@ class Agent:
         self._news = asyncio.Event()
         self._reported = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._rules_changed = asyncio.Event()
         self._known: dict[str, str] = {}
         self._gossip: Gossip | None = None
         self._server: LinkServer | None = None
@@ -128,8 +131,22 @@ class Agent:
             only_raw=lambda: self.mesh.my_role() == "vault",
             now=time.time,
         )
-        self.replicator = Replicator(self.zfs, self.workers, self.mesh, time.time)
+        self.replicator = Replicator(
+            self.zfs,
+            self.workers,
+            self.mesh,
+            time.time,
+            passed_over=lambda: (*self.storage.roots, *self.mesh.local.restoring()),
+        )
         self.replicator.finished = self._reported.set
+        self.leftovers = Leftovers(
+            self.zfs,
+            self.replicator,
+            nodes=self._nodes,
+            sound=lambda: not self._problems.keys() & {"config", "reload_failed"},
+            passed_over=lambda: (*self.storage.roots, *self.mesh.local.restoring()),
+            now=time.time,
+        )
         hooks = HookRunner()
         self.pruner = Pruner(self.zfs, hooks, needed=self.replicator.needed, node_id=self._id_of)
         self.snapshotter = Snapshotter(
@@ -210,6 +227,7 @@ class Agent:
                         self._keep_mesh(),
                         self.exchange.run(),
                         self.replicator.run(),
+                        self._keep_tidy(),
                         self._keep_shares(),
                         self._keep_reporting(),
                         self.metrics.run(),
@@ -267,6 +285,14 @@ class Agent:
         api.register("replicate.list", verbs.replicate_list, access="group")
         api.register("replicate.plan", verbs.replicate_plan, access="group")
         api.register("replicate.remove", verbs.replicate_remove, access="root")
+        api.register("replicate.pause", verbs.replicate_pause, access="root")
+        api.register("replicate.resume", verbs.replicate_resume, access="root")
+        api.register("replicate.leftovers", self.leftovers.verb, access="root")
+        jobs = JobVerbs(self.replicator)
+        api.register("jobs.list", jobs.listing, access="group")
+        api.register("jobs.show", jobs.show, access="group")
+        api.register("jobs.watch", jobs.watch, access="group")
+        api.register("jobs.cancel", jobs.cancel, access="root")
         api.register("restore.dataset", verbs.restore_dataset, access="root")
         api.register("share.add", verbs.share_add, access="root")
         api.register("share.list", verbs.share_list, access="group")
@@ -346,12 +372,10 @@ class Agent:
 
     def _apply_settings(self) -> None:
         self.replicator.configure(
-            [
-                RuleSpec(rule.dataset, target, rule.allow_plaintext, rule.rate_limit)
-                for rule in self._settings.replicate
-                for target in rule.to
-            ]
+            [spec for rule in self._settings.replicate for spec in rule.specs()],
+            parallel=self._settings.parallel,
         )
+        self._rules_changed.set()
         settings = self._settings
         self.snapshotter.configure(
             Rules(settings.assignments, settings.pools, settings.sanoid), settings.tick
@@ -514,6 +538,27 @@ class Agent:
             if self.mesh.joined and (self._settings.shares or self.sharing.serving):
                 await self._step("shares_failed", "shares are not as they should be", self.sharing.apply)
             await asyncio.sleep(SHARE_S)
+
+    async def _keep_tidy(self) -> None:
+        """At start and after each change of the rules: what no rule asks for any more is released."""
+
+        async def tidy() -> None:
+            await self.leftovers.reconcile()
+
+        while True:
+            await self._rules_changed.wait()
+            self._rules_changed.clear()
+            await self._step("leftovers_kept", "what earlier rules left was not looked for", tidy)
+
+    def _nodes(self) -> Nodes | None:
+        """None before the mesh is known, and for a host that was shut out: then nothing is anybody's."""
+        if not self.mesh.joined or not self.mesh.admitted:
+            return None
+        members = self.mesh.view().members.values()
+        return Nodes(
+            {one.id: one.name for one in members if one.active},
+            {one.id: one.name for one in members if one.state in ("evicted", "succeeded")},
+        )
 
     async def _keep_reporting(self) -> None:
         """Tell the mesh where this node's datasets are protected."""

@@ -20,7 +20,7 @@ from node.transfers import Workers
 from replication import errors as transfer_errors
 from replication.conflicts import Conflict
 from replication.guard import Guard, cursors_of, hold_tag, let_go, reconcile
-from replication.history import Base, Rule, SourceHistory, TargetSnapshot, TargetState
+from replication.history import Rule, SourceHistory, TargetSnapshot, TargetState
 from replication.plan import plan
 from replication.steps import Abort, Full, Plan, Resume, Step, Stream, UpToDate
 from zfs import errors as zfs_errors
@@ -347,8 +347,8 @@ def _source(look: Look) -> SourceHistory:
 def _note_bases(job: Job, source: SourceHistory, guids: Sequence[int]) -> None:
     """From which versions the target's next stream may begin, and what is pinned by that."""
     job.bases = tuple(guids)
-    versions: list[Base] = [one for one in (*source.snapshots, *source.bookmarks) if one.guid in guids]
-    job.base_creation = max((one.creation for one in versions), default=0)
+    found = source.by_guid()
+    job.base_creation = max((found[guid].creation for guid in guids if guid in found), default=0)
     job.pinned = sum(one.used for one in source.snapshots if one.guid in guids)
 
 

@@ -6,7 +6,7 @@ changed. Only the given file is looked at: a rule that stands in another one is 
 """
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,53 @@ from node.settings_lines import Statement, statements
 from node.settings_model import Access, Squash
 
 _HEADER = "Written by `meshkeep {command}`; edit it as you like."
-_DEFAULTS = {"allow_plaintext": False, "rate_limit": None, "access": "ro", "squash": "all", "map_to": None}
+_DEFAULTS: Mapping[str, Any] = {
+    "allow_plaintext": False,
+    "rate_limit": None,
+    "recursive": False,
+    "exclude": [],
+    "access": "ro",
+    "squash": "all",
+    "map_to": None,
+}
 
 
 def add_replicate(
-    path: Path, from_: str, to: str, *, allow_plaintext: bool = False, rate_limit: str | None = None
+    path: Path,
+    from_: str,
+    to: str,
+    *,
+    allow_plaintext: bool = False,
+    rate_limit: str | None = None,
+    recursive: bool = False,
+    exclude: Sequence[str] = (),
 ) -> bool:
-    """Make *path* say that *from_* goes to *to* with these options. Raises MeshkeepError."""
-    wanted = {"allow_plaintext": allow_plaintext, "rate_limit": rate_limit}
+    """Make *path* say that *from_* goes to *to* with these options. Raises MeshkeepError.
+
+    A tree stays one: without *recursive* what is said of that is left as it is.
+    """
+    wanted: dict[str, Any] = {"allow_plaintext": allow_plaintext, "rate_limit": rate_limit}
+    if recursive:
+        wanted |= {"recursive": True, "exclude": list(exclude)}
     return _edit(path, "replicate add", lambda rules: _add(rules, ("from", from_), to, wanted), "replicate")
 
 
 def remove_replicate(path: Path, from_: str, to: str) -> bool:
     """Make *path* not say that *from_* goes to *to*."""
     return _edit(path, "replicate add", lambda rules: _remove(rules, ("from", from_), to), "replicate")
+
+
+def pause_replicate(path: Path, from_: str, to: str, *, paused: bool) -> bool:
+    """Make *path* say that the rule *from_* to *to* is paused, or not. Returns whether that rule stands in it."""
+    found = False
+
+    def change(rules: _Rules) -> bool:
+        nonlocal found
+        found = any(rule.get("from") == from_ and to in _targets(rule) for rule in rules.rules)
+        return found and _pause(rules, from_, to, paused)
+
+    _edit(path, "replicate add", change, "replicate")
+    return found
 
 
 def add_share(
@@ -156,6 +189,22 @@ def _remove(rules: _Rules, key: tuple[str, str], to: str) -> bool:
             rules.set(number, "to", _without(rule, to))
         else:
             rules.remove(number)
+    return changed
+
+
+def _pause(rules: _Rules, from_: str, to: str, paused: bool) -> bool:
+    """A rule for several nodes is parted: this one's becomes a rule of its own with the same options."""
+    changed = False
+    for number, rule in enumerate(rules.rules):
+        if rule.get("from") != from_ or to not in _targets(rule) or rule.get("paused", False) == paused:
+            continue
+        changed = True
+        if len(_targets(rule)) == 1:
+            rules.set(number, "paused", True if paused else None)
+        else:
+            rules.set(number, "to", _without(rule, to))
+            options = {key: value for key, value in rule.items() if key not in ("from", "to", "paused")}
+            rules.append({"from": from_, "to": to, **options, **({"paused": True} if paused else {})})
     return changed
 
 

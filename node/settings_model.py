@@ -11,7 +11,9 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from node.quantities import parse_duration, parse_rate
+from node.quantities import parse_duration, parse_rate, parse_size
+from policy.rules import Kind
+from replication.window import Window
 from zfs.names import check_dataset
 
 _NODE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
@@ -139,6 +141,19 @@ def _pool(name: str) -> str:
     return check_dataset(name)
 
 
+def _expression(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f'"{text}" is no regular expression: {error}') from None
+    return text
+
+
+def _window(text: str) -> str:
+    Window.parse(text)
+    return text
+
+
 def _number(low: int, high: int) -> Any:
     return Field(default=0, ge=low, le=high)
 
@@ -155,6 +170,7 @@ Recursive = Annotated[bool | Literal["zfs"], BeforeValidator(_recursive)]
 Period = Annotated[str, AfterValidator(_period)]
 Timezone = Annotated[str, AfterValidator(_timezone)]
 Rate = Annotated[int, _parsed(parse_rate)]
+Size = Annotated[int, _parsed(parse_size)]
 User = Annotated[int | str, BeforeValidator(_user)]
 Access = Literal["ro", "rw"]
 Squash = Literal["all", "root", "none"]
@@ -281,6 +297,23 @@ class ReplicateSection(Section):
     to: Nodes
     allow_plaintext: bool = False
     rate_limit: Rate | None = None
+    recursive: bool = False
+    exclude: list[DatasetName] = []
+    late_after: Duration | None = None
+    snapshots: Annotated[list[Kind], BeforeValidator(_list)] = []
+    snapshot_names: Annotated[str, AfterValidator(_expression)] = ""
+    initial: Literal["all", "newest"] = "all"
+    window: Annotated[str, AfterValidator(_window)] | None = None
+    timezone: Timezone | None = None
+    paused: bool = False
+    base_hold: Duration | None = None
+    base_hold_size: Size | None = None
+
+
+class ReplicationSection(Section):
+    """``[replication]``: what all rules have in common. `parallel` streams run to one target at once."""
+
+    parallel: int = Field(default=2, ge=1, le=64)
 
 
 class ShareSection(Section):
@@ -303,5 +336,6 @@ class Document(Section):
     policy: dict[str, PolicySection] = {}
     pool: dict[PoolName, PoolSection] = {}
     dataset: dict[DatasetName, DatasetSection] = {}
+    replication: ReplicationSection = ReplicationSection()
     replicate: list[ReplicateSection] = []
     share: list[ShareSection] = []

@@ -9,12 +9,12 @@ from node import settings_edit
 from node.api import Request
 from node.errors import Exit, MeshkeepError
 from node.files import write_atomic
+from node.jobs_verbs import run_rule
 from node.membership import Membership
 from node.replicator import Replicator
 from node.restore import Restorer, Wanted
 from node.settings import ConfigError, Settings
 from node.sharing import Sharing
-from node.transfers import watched
 from replication.conflicts import Conflict
 from replication.conflicts import plaintext as plaintext_conflict
 from replication.history import Rule, SourceHistory
@@ -85,35 +85,49 @@ class DataVerbs:
             rule = Rule(peer.name, "vault" if peer.role == "vault" else "member", raw=False)
             raise _conflict(plaintext_conflict(SourceHistory(dataset, ()), rule))
         with self._undone_unless_taken("replicate.toml") as path:
-            settings_edit.add_replicate(path, dataset, peer.name)
+            exclude = [check_dataset(str(one)) for one in request.args.get("exclude") or ()]
+            recursive = bool(request.args.get("recursive"))
+            settings_edit.add_replicate(path, dataset, peer.name, recursive=recursive, exclude=exclude)
             await self._reload()
+        await self._replicator.refresh()
         if request.args.get("wait"):
-            return await self._run(request, dataset, peer.name)
+            return await run_rule(self._replicator, request, dataset, peer.name)
         return self._rule(dataset, peer.name, "meshkeep.replicate-add/1")
 
     async def replicate_run(self, request: Request) -> dict[str, Any]:
         """Bring it up to date now."""
         dataset, target = _dataset(request.args), str(request.args.get("node"))
-        job = self._replicator.job(dataset, target)
+        jobs = self._replicator.of_rule(dataset, target)
         if request.args.get("wait"):
-            return await self._run(request, dataset, target)
-        job.wake.set()
+            return await run_rule(self._replicator, request, dataset, target)
+        for job in jobs:
+            job.wake.set()
         return self._rule(dataset, target, "meshkeep.replicate-run/1")
 
-    async def _run(self, request: Request, dataset: str, target: str) -> dict[str, Any]:
+    async def replicate_pause(self, request: Request) -> dict[str, Any]:
+        """Until it is resumed, over restarts too; what a run was sending goes on from there. The base is kept."""
+        return await self._pause(request, paused=True)
+
+    async def replicate_resume(self, request: Request) -> dict[str, Any]:
+        """Go on where it was paused, at once."""
+        return await self._pause(request, paused=False)
+
+    async def _pause(self, request: Request, *, paused: bool) -> dict[str, Any]:
+        dataset, target = _dataset(request.args), str(request.args.get("node"))
         job = self._replicator.job(dataset, target)
-        async with watched(lambda: request.progress(job.progress())):
-            report = await self._replicator.run_or_join(job)
-        return {
-            "schema": "meshkeep.replicate-run/1",
-            "dataset": dataset,
-            "node": target,
-            "state": job.state,
-            "as_of": report.as_of,
-            "bytes": report.bytes,
-            "steps": report.steps,
-            "resumed": report.resumed,
-        }
+        if job.rule.dataset != dataset:
+            word = "pause" if paused else "resume"
+            raise MeshkeepError(
+                f"{dataset} goes to {target} by the rule for {job.rule.dataset}",
+                code="rule_of_tree",
+                exit=Exit.REFUSED,
+                hint=f"meshkeep replicate {word} {job.rule.dataset} {target}",
+            )
+        path = self._conf_d / "replicate.toml"
+        if not settings_edit.pause_replicate(path, dataset, target, paused=paused):
+            raise _elsewhere(dataset, target, path)
+        await self._reload()
+        return self._rule(dataset, target, f"meshkeep.replicate-{'pause' if paused else 'resume'}/1")
 
     def _rule(self, dataset: str, target: str, schema: str) -> dict[str, Any]:
         return {"schema": schema, **self._replicator.job(dataset, target).as_json()}
@@ -127,19 +141,16 @@ class DataVerbs:
     async def replicate_remove(self, request: Request) -> dict[str, Any]:
         """The replica stays where it is; what was kept here for it is released."""
         dataset, target = _dataset(request.args), str(request.args.get("node"))
-        self._replicator.job(dataset, target)
-        if not settings_edit.remove_replicate(self._conf_d / "replicate.toml", dataset, target):
-            raise MeshkeepError(
-                f"the rule {dataset} to {target} was not made by a command",
-                code="rule_elsewhere",
-                exit=Exit.REFUSED,
-                why=f"it does not stand in {self._conf_d / 'replicate.toml'}",
-                hint="take it out of the file it stands in, then meshkeep config reload",
-            )
+        jobs = self._replicator.of_rule(dataset, target)
+        path = self._conf_d / "replicate.toml"
+        if not settings_edit.remove_replicate(path, dataset, target):
+            raise _elsewhere(dataset, target, path)
         await self._reload()
         member = self._mesh.view().by_name(target)
-        if member is not None:
-            await self._replicator.forget(dataset, member.id)
+        still = {(job.dataset, job.target) for job in self._replicator.jobs}
+        for job in jobs:
+            if member is not None and (job.dataset, job.target) not in still and not job.vanished:
+                await self._replicator.forget(job.dataset, member.id)
         return {"schema": "meshkeep.replicate-remove/1", "dataset": dataset, "node": target}
 
     async def replicate_plan(self, request: Request) -> dict[str, Any]:
@@ -267,6 +278,16 @@ def _dataset(args: Mapping[str, Any], key: str = "dataset") -> str:
 def _short(value: object) -> str | None:
     """A snapshot's name, with or without the dataset before the @."""
     return str(value).rpartition("@")[2] if value else None
+
+
+def _elsewhere(dataset: str, target: str, path: Path) -> MeshkeepError:
+    return MeshkeepError(
+        f"the rule {dataset} to {target} was not made by a command",
+        code="rule_elsewhere",
+        exit=Exit.REFUSED,
+        why=f"it does not stand in {path}",
+        hint="change it in the file it stands in, then meshkeep config reload",
+    )
 
 
 def _conflict(conflict: Conflict) -> MeshkeepError:

@@ -19,9 +19,14 @@ replicate = group("replicate", "Keep copies of a dataset on other nodes.")
 @click.argument("dataset")
 @click.argument("node")
 @click.option("--no-wait", is_flag=True, help="Do not wait for the first copy.")
-def add(dataset: str, node: str, no_wait: bool) -> None:
+@click.option("-r", "--recursive", is_flag=True, help="With all datasets below it, those to come too.")
+@click.option("--exclude", multiple=True, metavar="DATASET", help="Not this one, nor what is below it.")
+def add(dataset: str, node: str, no_wait: bool, recursive: bool, exclude: tuple[str, ...]) -> None:
     """Keep a copy of DATASET on NODE. It is renewed after each snapshot, raw if encrypted, and resumable."""
-    _streamed("replicate.add", {"dataset": dataset, "node": node, "wait": not no_wait})
+    if exclude and not recursive:
+        raise click.UsageError("--exclude means nothing without -r")
+    args: dict[str, Any] = {"dataset": dataset, "node": node, "wait": not no_wait}
+    _streamed("replicate.add", args | ({"recursive": True, "exclude": list(exclude)} if recursive else {}))
 
 
 @replicate.command("run")
@@ -48,6 +53,8 @@ def outcome(label: str, result: dict[str, Any], now: float) -> str:
         parts.append(f"{output.size(result['bytes'])} sent")
     if result.get("resumed"):
         parts.append("resumed")
+    if result.get("datasets"):
+        parts.append(f"{len(result['datasets'])} datasets")
     return " · ".join(parts)
 
 
@@ -62,10 +69,62 @@ def list_() -> None:
             row["node"],
             str(row.get("state") or "-"),
             output.ago(row.get("as_of"), now),
+            _behind(row),
+            _last(row, now),
+            str(row.get("next") or "-"),
         ]
         for row in result["rules"]
     ]
-    lines = output.table(["DATASET", "NODE", "STATE", "AS OF"], rows) if rows else ["nothing is replicated"]
+    header = ["DATASET", "NODE", "STATE", "AS OF", "BEHIND", "LAST RUN", "NEXT"]
+    lines = output.table(header, rows) if rows else ["nothing is replicated"]
+    output.emit(result, lines, as_json=flags().json)
+
+
+def _behind(row: dict[str, Any]) -> str:
+    if row.get("behind") is None:
+        return "-"
+    if row["behind"] and row.get("as_of") is None:
+        return "all"
+    return f"{row['behind']} snaps" if row["behind"] else "0"
+
+
+def _last(row: dict[str, Any], now: float) -> str:
+    if row.get("ended") is None:
+        return "-"
+    return f"{output.ago(row['ended'], now)} ago {row['outcome']} {output.span(row['ended'] - row['began'])}"
+
+
+@replicate.command("pause")
+@click.argument("dataset")
+@click.argument("node")
+def pause(dataset: str, node: str) -> None:
+    """Send nothing more until it is resumed. A restart does not resume it; what the next run begins from is kept."""
+    result = client.call("replicate.pause", {"dataset": dataset, "node": node})
+    output.emit(result, [f"{dataset} → {node}  paused"], as_json=flags().json)
+
+
+@replicate.command("resume")
+@click.argument("dataset")
+@click.argument("node")
+def resume(dataset: str, node: str) -> None:
+    """Go on where it was paused."""
+    result = client.call("replicate.resume", {"dataset": dataset, "node": node})
+    output.emit(result, [f"{dataset} → {node}  goes on"], as_json=flags().json)
+
+
+@replicate.command("leftovers")
+@click.option("--release", is_flag=True, help="Release all of it, what is in doubt too.")
+def leftovers(release: bool) -> None:
+    """Holds and bookmarks here for nodes that no rule names any more. What is certain is released by itself."""
+    result = client.call("replicate.leftovers", {"release": release})
+    rows = [
+        [one["dataset"], one["target"], str(len(one["holds"])), str(len(one["bookmarks"])), one["why"]]
+        for one in result["leftovers"]
+    ]
+    header = ["DATASET", "FOR NODE", "HOLDS", "BOOKMARKS", "WHY"]
+    lines = output.table(header, rows) if rows else ["no rule left anything behind"]
+    if release and result["leftovers"]:
+        lines.append("released")
     output.emit(result, lines, as_json=flags().json)
 
 

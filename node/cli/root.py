@@ -14,6 +14,7 @@ COMMANDS = {
     "policy": Lazy("node.cli.policy:policy", "Which snapshots are taken and kept, and why."),
     "prune": Lazy("node.cli.prune:prune", "Destroy what the policies do not keep."),
     "replicate": Lazy("node.cli.replicate:replicate", "Keep copies of a dataset on other nodes."),
+    "jobs": Lazy("node.cli.jobs:jobs", "What is on its way to other nodes: list, show, watch, cancel."),
     "restore": Lazy("node.cli.restore:restore", "Bring a dataset back from a replica."),
     "share": Lazy("node.cli.share:share", "Share a dataset by NFS inside the mesh."),
     "mount": Lazy("node.cli.share:mount", "Mount another node's share."),
