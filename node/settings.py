@@ -32,7 +32,6 @@ from node.settings_model import (
 from node.settings_policy import limits_of, odd_inheritance, odd_pools, policy_of
 from node.settings_problems import Origin, Problem, Source, dotted, explain
 from node.settings_replicate import ReplicateRule, odd_trees, replicate_rule
-from node.settings_replicate import ReplicateRule, odd_trees, replicate_rule
 from policy.rules import Assignment, Policy, PoolLimits, Recursion
 from replication.target_retention import Keep
 from zfs.names import is_below
