@@ -69,7 +69,9 @@ class _Survey:
 
 
 class ReplicaKeeper:
-    """`receiving` are the datasets into which a stream runs right now: they wait for the next round."""
+    """`receiving` are the datasets into which a stream runs right now: they wait for the next round. `named` gives
+    the name of a node id.
+    """
 
     def __init__(
         self,
@@ -78,12 +80,14 @@ class ReplicaKeeper:
         terms: Callable[[], Awaitable[Terms | None]],
         keep: Callable[[], Keep],
         receiving: Callable[[], Collection[str]],
+        named: Callable[[str], str] = str,
         clock: Callable[[], Reading] = host_clock,
     ) -> None:
         self._zfs = zfs
         self._terms = terms
         self._keep = keep
         self._receiving = receiving
+        self._named = named
         self._clock = clock
         self._one_at_a_time = asyncio.Lock()
         self._looked: Reading | None = None
@@ -246,6 +250,7 @@ class ReplicaKeeper:
         found = await self._verdicts(survey, replica)
         return {
             "owner": replica.owner,
+            "node": self._named(replica.owner),
             "dataset": replica.source,
             "snapshots": [
                 {

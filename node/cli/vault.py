@@ -65,7 +65,7 @@ def _plan(result: Mapping[str, Any]) -> list[str]:
     now = time.time()
     rows = [
         [
-            f"{replica['owner']}:{replica['dataset']}@{one['name']}",
+            f"{replica['node']}:{replica['dataset']}@{one['name']}",
             output.ago(one["received"], now),
             "goes" if one["goes"] else "stays",
             ", ".join(one["reasons"]),

@@ -4,10 +4,11 @@ import itertools
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from node import vault_setup
+from node import client, vault_setup
 from node.cli import main
 from node.errors import Exit, MeshkeepError
 from node.vault_setup import Found, decide
@@ -97,6 +98,85 @@ class TestTheCommand:
         (tools / "zpool").write_text("#!/bin/sh\necho the module is not loaded >&2; exit 1\n")
         assert self.prepare() == Exit.FAILED
         assert "the module is not loaded" in capsys.readouterr().err
+
+
+class TestKeeping:
+    PLAN: dict[str, Any] = {  # noqa: RUF012
+        "schema": "meshkeep.storage-plan/1",
+        "clock": "",
+        "replicas": [
+            {
+                "owner": "abcdefghijklmnop",
+                "node": "home",
+                "dataset": "tank/home",
+                "snapshots": [
+                    {"name": "a", "creation": 5, "received": 10, "goes": True, "reasons": ["first of none"]},
+                    {
+                        "name": "b",
+                        "creation": 5,
+                        "received": None,
+                        "goes": False,
+                        "reasons": ["newest", "daily 1 of 30"],
+                    },
+                ],
+            }
+        ],
+    }
+
+    @pytest.fixture(autouse=True)
+    def asked(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """The agent is a table of answers."""
+        asked: list[str] = []
+        self.answers: dict[str, Any] = {"storage.plan": self.PLAN}
+
+        def call(verb: str, args: dict[str, Any]) -> Any:
+            asked.append(verb)
+            return self.answers[verb]
+
+        monkeypatch.setattr(client, "call", call)
+        monkeypatch.setattr("time.time", lambda: 10 + 86400 * 9)
+        return asked
+
+    @pytest.mark.parametrize("option", [(), ("-n",), ("--plan",)])
+    def test_shows_every_snapshot_with_its_reasons(
+        self, asked: list[str], option: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["vault", "keep", *option]) == 0
+        assert asked == ["storage.plan"]
+        assert capsys.readouterr().out.splitlines() == [
+            "SNAPSHOT          RECEIVED  NEXT   WHY",
+            "home:tank/home@a  9d        goes   first of none",
+            "home:tank/home@b  -         stays  newest, daily 1 of 30",
+        ]
+
+    def test_says_that_nothing_goes_after_a_jump(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.answers["storage.plan"] = {**self.PLAN, "replicas": [], "clock": "the clock fell behind"}
+        assert main(["vault", "keep"]) == 0
+        assert capsys.readouterr().out.splitlines() == [
+            "nothing is stored",
+            "nothing goes: the clock fell behind",
+            "is the clock right? meshkeep vault keep --clock-is-right",
+        ]
+
+    @pytest.mark.parametrize(
+        ("vouched", "anew", "says"),
+        [
+            (False, False, "not seen to jump"),
+            (True, True, "their floor counts from now"),
+            (True, False, "does not count"),
+        ],
+    )
+    def test_vouches_for_the_clock(
+        self, asked: list[str], vouched: bool, anew: bool, says: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.answers["storage.vouch"] = {"vouched": vouched, "counts_anew": anew}
+        assert main(["vault", "keep", "--clock-is-right"]) == 0
+        assert asked == ["storage.vouch"]
+        assert says in capsys.readouterr().out
+
+    def test_shows_or_vouches_but_not_both(self, asked: list[str]) -> None:
+        assert main(["vault", "keep", "-n", "--clock-is-right"]) == Exit.USAGE
+        assert asked == []
 
 
 def test_it_is_for_root(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
