@@ -47,6 +47,7 @@ from node.peer_api import PeerApi
 from node.policy_verbs import PolicyVerbs
 from node.prune_verbs import PruneVerbs
 from node.pruner import Pruner
+from node.replica_keeper import ReplicaKeeper
 from node.replicas import Replicas
 from node.replicator import Replicator
 from node.restore import Restorer
@@ -74,6 +75,7 @@ STATE = Path("/var/lib/meshkeep")
 TEND_S = 3.0
 SHARE_S = 30.0
 REPORT_S = 30.0
+TEND_REPLICAS_S = 300.0
 # What a host can be in the way with; everything else is a bug and logged with its traceback.
 TROUBLE = (FirewallError, WireGuardError, HostsError, StoreError, MeshkeepError, ZfsError, OSError)
 
@@ -130,6 +132,13 @@ class Agent:
             terms=self.storage.terms,
             only_raw=lambda: self.mesh.my_role() == "vault",
             now=time.time,
+        )
+        self.keeper = ReplicaKeeper(
+            self.zfs,
+            terms=self.storage.terms,
+            keep=lambda: self.storage.keep(self._settings.keep),
+            receiving=lambda: self.replicas.receiving,
+            named=self._name_of,
         )
         self.replicator = Replicator(
             self.zfs,
@@ -229,6 +238,7 @@ class Agent:
                         self.replicator.run(),
                         self._keep_tidy(),
                         self._keep_shares(),
+                        self._keep_replicas(),
                         self._keep_reporting(),
                         self.metrics.run(),
                         self.snapshotter.watch_clock(ClockWatch()),
@@ -297,6 +307,8 @@ class Agent:
         api.register("share.add", verbs.share_add, access="root")
         api.register("share.list", verbs.share_list, access="group")
         api.register("share.remove", verbs.share_remove, access="root")
+        api.register("storage.vouch", self.keeper.vouch, access="root")
+        api.register("storage.plan", self.keeper.plan, access="group")
         api.register("mount", verbs.mount, access="root")
         api.register("umount", verbs.umount, access="root")
         self._register_policy(api)
@@ -496,6 +508,10 @@ class Agent:
     def _gossiped(self) -> Mapping[str, MemberState]:
         return {} if self._gossip is None else self._gossip.states()
 
+    def _name_of(self, node: str) -> str:
+        member = self.mesh.view().members.get(node) if self.mesh.joined else None
+        return member.name if member else node
+
     def _states(self) -> Mapping[str, str]:
         return {node: state.state for node, state in self._gossiped().items()}
 
@@ -560,6 +576,33 @@ class Agent:
             {one.id: one.name for one in members if one.state in ("evicted", "succeeded")},
         )
 
+    async def _keep_replicas(self) -> None:
+        """What is stored for others and kept no longer goes, a little at a time."""
+        while True:
+            await self._step("retention_failed", "stored snapshots are not tended", self.keeper.tend)
+            await asyncio.sleep(TEND_REPLICAS_S)
+
+    async def _keep_tidy(self) -> None:
+        """At start and after each change of the rules: what no rule asks for any more is released."""
+
+        async def tidy() -> None:
+            await self.leftovers.reconcile()
+
+        while True:
+            await self._rules_changed.wait()
+            self._rules_changed.clear()
+            await self._step("leftovers_kept", "what earlier rules left was not looked for", tidy)
+
+    def _nodes(self) -> Nodes | None:
+        """None before the mesh is known, and for a host that was shut out: then nothing is anybody's."""
+        if not self.mesh.joined or not self.mesh.admitted:
+            return None
+        members = self.mesh.view().members.values()
+        return Nodes(
+            {one.id: one.name for one in members if one.active},
+            {one.id: one.name for one in members if one.state in ("evicted", "succeeded")},
+        )
+
     async def _keep_reporting(self) -> None:
         """Tell the mesh where this node's datasets are protected."""
         while True:
@@ -587,6 +630,7 @@ class Agent:
         found += self.mesh.problems.values()
         found += [self.metrics.problem] if self.metrics.problem else []
         found += [Problem(notice.code, notice.text, notice.hint) for notice in self.snapshotter.notices]
+        found += self.keeper.problems()
         found += [Problem("not_shared", skipped.reason) for skipped in self.sharing.skipped]
         for job in self.replicator.jobs:
             if job.error is not None:
