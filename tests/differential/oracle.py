@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from tests.differential.world import Outcome, World
@@ -72,7 +73,7 @@ class Oracle:
         if not self._defaults.exists():
             self._defaults = DEFAULTS
 
-    @property
+    @cached_property
     def version(self) -> tuple[int, ...]:
         """Such as (2, 3, 0)."""
         shown = subprocess.run([self._program, "--version"], capture_output=True, text=True, check=False)
