@@ -199,6 +199,7 @@ class Agent:
             policied=lambda: self.snapshotter.chosen,
             problems=self._all_problems,
         )
+
         self.metrics = Metrics(
             self.zfs,
             self.mesh,
@@ -554,27 +555,6 @@ class Agent:
             if self.mesh.joined and (self._settings.shares or self.sharing.serving):
                 await self._step("shares_failed", "shares are not as they should be", self.sharing.apply)
             await asyncio.sleep(SHARE_S)
-
-    async def _keep_tidy(self) -> None:
-        """At start and after each change of the rules: what no rule asks for any more is released."""
-
-        async def tidy() -> None:
-            await self.leftovers.reconcile()
-
-        while True:
-            await self._rules_changed.wait()
-            self._rules_changed.clear()
-            await self._step("leftovers_kept", "what earlier rules left was not looked for", tidy)
-
-    def _nodes(self) -> Nodes | None:
-        """None before the mesh is known, and for a host that was shut out: then nothing is anybody's."""
-        if not self.mesh.joined or not self.mesh.admitted:
-            return None
-        members = self.mesh.view().members.values()
-        return Nodes(
-            {one.id: one.name for one in members if one.active},
-            {one.id: one.name for one in members if one.state in ("evicted", "succeeded")},
-        )
 
     async def _keep_replicas(self) -> None:
         """What is stored for others and kept no longer goes, a little at a time."""
