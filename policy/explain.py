@@ -30,7 +30,7 @@ def plan_body(decided: Tick) -> dict[str, Any]:
             {
                 "dataset": take.dataset,
                 "type": take.kind,
-                "recursive": bool(take.along),
+                "recursive": take.recursive,
                 "reason": take.reason,
             }
             for take in decided.take

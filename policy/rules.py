@@ -164,12 +164,13 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The policy of one dataset, and why that one. `along` are the datasets that each of its snapshots is taken of
-    besides (`recursion` "zfs").
+    """The policy of one dataset, and why that one. `recursive` (recursion "zfs"): each of its snapshots is taken of
+    `along` besides, all that is below it now, which may be nothing.
     """
 
     policy: Policy
     reason: str
+    recursive: bool = False
     along: tuple[str, ...] = ()
 
 
@@ -226,9 +227,10 @@ def resolve(
             excluded[dataset] = reason
         else:
             chosen[dataset] = _chosen(rules, rule, dataset)
-    for top, along in _alongs(rules, chosen).items():
-        if top in chosen:
-            chosen[top] = replace(chosen[top], along=tuple(along))
+    alongs = _alongs(rules, chosen)
+    for top, rule in rules.items():
+        if rule.recursion == "zfs" and top in chosen and _taken_with(rules, top) is None:
+            chosen[top] = replace(chosen[top], recursive=True, along=tuple(alongs.get(top, ())))
     names = set(existing)
     unmatched = tuple(rule.dataset for rule in assignments if rule.dataset not in names)
     return Resolution(chosen, excluded, unmatched, pools or {})

@@ -283,7 +283,7 @@ class _Choice:
             reason += f"; its snapshots are taken with those of {entry.top}"
         if not (entry.zfs and policy.autosnap):
             return Chosen(policy, reason)
-        return Chosen(policy, reason, taken_along(entry.path, self._existing, self._replica_roots))
+        return Chosen(policy, reason, True, taken_along(entry.path, self._existing, self._replica_roots))
 
     def _policy(self, entry: _Entry) -> Policy:
         key = (entry.of, *(entry.keys[name] for name in _DEFAULTS))

@@ -31,11 +31,12 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """One snapshot to take now: of `dataset`, and in the same instant of `along`."""
+    """One snapshot to take now: of `dataset` and, if `recursive`, in the same instant of `along`."""
 
     dataset: str
     kind: Kind
     reason: str
+    recursive: bool = False
     along: tuple[str, ...] = ()
 
 
@@ -154,7 +155,7 @@ def _take(
         if any(snapshot.name == name for snapshot in history):
             draft.warnings.append(Notice("name_taken", dataset, f"{dataset}@{name} exists already"))
         else:
-            draft.take.append(Take(dataset, due.kind, due.reason, chosen.along))
+            draft.take.append(Take(dataset, due.kind, due.reason, chosen.recursive, chosen.along))
 
 
 def _unusable(pools: Iterable[Pool]) -> Iterable[tuple[str, Notice]]:

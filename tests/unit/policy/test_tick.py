@@ -140,7 +140,7 @@ class TestZfsRecursion:
         assert group.names == tuple(f"{dataset}@{name}" for dataset in self.DATASETS)
 
     def test_no_name_is_asked_for_twice_even_if_two_takes_have_it(self) -> None:
-        takes = [Take("tank/a", "daily", "", ("tank/a/x",)), Take("tank/a/x", "daily", "")]
+        takes = [Take("tank/a", "daily", "", True, ("tank/a/x",)), Take("tank/a/x", "daily", "")]
         (group,) = grouped(takes, NOW)
         assert len(group.names) == len(set(group.names)) == 2
 
