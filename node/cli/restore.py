@@ -5,7 +5,7 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -57,7 +57,7 @@ def file_(path: Path, only_list: bool, number: int | None, at: str | None, to: P
         for index, version in enumerate(found, 1)
     ]
     lines = output.table(["#", "SNAPSHOT OF", "CHANGED", "SIZE", "SNAPSHOT", ""], rows)
-    result = {
+    result: dict[str, Any] = {
         "schema": "meshkeep.restore-file/1",
         "path": str(path),
         "dataset": place.dataset,
