@@ -66,7 +66,7 @@ def _parsed(parse: Callable[[str], int]) -> BeforeValidator:
             raise ValueError("must be in quotes, with a unit")
         return parse(value)
 
-    return BeforeValidator(read)
+    return BeforeValidator(read, json_schema_input_type=str)
 
 
 def _timezone(name: str) -> str:
@@ -161,11 +161,13 @@ def _number(low: int, high: int) -> Any:
 DatasetName = Annotated[str, AfterValidator(check_dataset)]
 PoolName = Annotated[str, AfterValidator(_pool)]
 NodeName = Annotated[str, AfterValidator(_node)]
-Nodes = Annotated[list[NodeName], BeforeValidator(_list), Field(min_length=1)]
+Nodes = Annotated[
+    list[NodeName], BeforeValidator(_list, json_schema_input_type=str | list[str]), Field(min_length=1)
+]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 Duration = Annotated[int, _parsed(parse_duration)]
-Age = Annotated[int, BeforeValidator(_age)]
-Timeout = Annotated[int, BeforeValidator(_timeout)]
+Age = Annotated[int, BeforeValidator(_age, json_schema_input_type=str | Literal[0])]
+Timeout = Annotated[int, BeforeValidator(_timeout, json_schema_input_type=str | int)]
 Recursive = Annotated[bool | Literal["zfs"], BeforeValidator(_recursive)]
 Period = Annotated[str, AfterValidator(_period)]
 Timezone = Annotated[str, AfterValidator(_timezone)]
@@ -228,7 +230,7 @@ class PoolSection(Section):
 class PolicySection(Section):
     """``[policy.NAME]``; the keys of `policy.rules`, which has the defaults."""
 
-    extends: Annotated[list[str], BeforeValidator(_list)] = []
+    extends: Annotated[list[str], BeforeValidator(_list, json_schema_input_type=str | list[str])] = []
     frequently: int = _number(0, 100_000)
     hourly: int = _number(0, 100_000)
     daily: int = _number(0, 100_000)
@@ -300,7 +302,7 @@ class ReplicateSection(Section):
     recursive: bool = False
     exclude: list[DatasetName] = []
     late_after: Duration | None = None
-    snapshots: Annotated[list[Kind], BeforeValidator(_list)] = []
+    snapshots: Annotated[list[Kind], BeforeValidator(_list, json_schema_input_type=str | list[str])] = []
     snapshot_names: Annotated[str, AfterValidator(_expression)] = ""
     initial: Literal["all", "newest"] = "all"
     window: Annotated[str, AfterValidator(_window)] | None = None
