@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from node.errors import MeshkeepError
+from node.status import LATE_AFTER
 from replication.conflicts import Conflict
 from replication.guard import DEFAULT_PATIENCE, Patience
 from replication.history import Initial
@@ -15,7 +16,6 @@ from replication.selector import EVERY, Selector
 from replication.tree import Branch
 from replication.window import Window
 
-LATE_AFTER = 24 * 3600
 AT_REST = frozenset({"ok", "nothing to send", "paused"})
 """The states of a job with which nobody need be concerned."""
 

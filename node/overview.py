@@ -89,7 +89,12 @@ class Overview:
             except errors.ZfsError:  # its pool is gone: where it is protected matters all the more
                 snapshots = []
             replicas = [
-                {"node": job.target, "as_of": job.as_of, "state": job.state}
+                {
+                    "node": job.target,
+                    "as_of": job.as_of,
+                    "state": job.state,
+                    "late_after": job.rule.late_after,
+                }
                 for job in jobs
                 if job.dataset == name
             ]

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from node.job import LATE_AFTER, RuleSpec
+from node.job import RuleSpec
 from node.settings_model import ReplicateSection
 from node.settings_problems import Origin, Problem, Source
+from node.status import LATE_AFTER
 from replication.guard import DEFAULT_PATIENCE, Patience
 from replication.history import Initial
 from replication.selector import EVERY, Selector

@@ -38,14 +38,21 @@ class Problem:
 def dataset_line(
     name: str, node: str, snapshots: int, newest: int | None, replicas: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """One entry of ``datasets``; replicas are {"node", "as_of", "state"}."""
+    """One entry of ``datasets``; replicas are {"node", "as_of", "state"}, perhaps with "late_after"."""
     return {
         "name": name,
         "node": node,
         "snapshots": snapshots,
         "newest": newest,
-        "replicas": [{"node": r["node"], "as_of": r["as_of"], "state": r["state"]} for r in replicas],
+        "replicas": [_replica(one) for one in replicas],
     }
+
+
+def _replica(one: Mapping[str, Any]) -> dict[str, Any]:
+    """`late_after` is said only where a rule has its own."""
+    found = {"node": one["node"], "as_of": one["as_of"], "state": one["state"]}
+    limit = one.get("late_after")
+    return found if limit in (None, LATE_AFTER) else {**found, "late_after": limit}
 
 
 def report_body(datasets: Sequence[Mapping[str, Any]], limit: int) -> bytes:
@@ -76,7 +83,12 @@ def read_report(body: bytes, node: str) -> list[dict[str, Any]]:
             continue
         raw = entry.get("replicas")
         replicas = [
-            {"node": str(one["node"]), "as_of": _number(one.get("as_of")), "state": str(one.get("state", ""))}
+            {
+                "node": str(one["node"]),
+                "as_of": _number(one.get("as_of")),
+                "state": str(one.get("state", "")),
+                "late_after": _number(one.get("late_after")),
+            }
             for one in (raw if isinstance(raw, list) else [])
             if isinstance(one, dict) and isinstance(one.get("node"), str)
         ]
@@ -97,12 +109,12 @@ def _number(value: Any) -> int | None:
 
 
 def late(datasets: Iterable[Mapping[str, Any]], now: int) -> list[Problem]:
-    """A problem for every replica that has not been protected for LATE_AFTER."""
+    """A problem for every replica that has not been protected for as long as its rule allows."""
     problems = []
     for dataset in datasets:
         for replica in dataset["replicas"]:
             as_of = replica["as_of"]
-            if as_of is not None and now - as_of > LATE_AFTER:
+            if as_of is not None and now - as_of > replica.get("late_after", LATE_AFTER):
                 hours = (now - as_of) // 3600
                 problems.append(
                     Problem(

@@ -91,7 +91,7 @@ def reconcile(
 def let_go(source: SourceHistory, held: Mapping[int, Collection[str]], target_id: str) -> Guard:
     """Give up resuming for a target that stays away, but not its base: each hold becomes a bookmark."""
     tag = hold_tag(target_id)
-    marked = {mark.guid for mark in source.bookmarks if cursor_of(mark) == target_id}
+    marked = {mark.guid for mark in cursors_of(source, target_id)}
     ours = [one for one in source.oldest_first() if tag in held.get(one.guid, ())]
     create = tuple(
         (one.full_name, f"{source.dataset}#{cursor_name(target_id, one.guid)}")

@@ -4,6 +4,10 @@ from tests.mutants.mutant import Mutant
 
 _PLAN = "tests/unit/replication/test_plan.py"
 _GUARD = "tests/unit/replication/test_guard.py"
+_TREE = "tests/unit/replication/test_tree.py"
+_WINDOW = "tests/unit/replication/test_window.py"
+_RULES = "tests/unit/node/test_replication_rules.py"
+_LEFTOVERS = "tests/unit/node/test_leftovers.py"
 _DATA_PLANE = "tests/unit/replication/test_data_plane.py"
 _TRANSFER = "tests/unit/replication/test_transfer.py"
 _STREAM = "tests/unit/zfs/test_stream.py"
@@ -127,9 +131,99 @@ GUARD = (
     Mutant(
         "another target's cursor is destroyed",
         "replication/guard.py",
-        "for mark in source.bookmarks if cursor_of(mark) == target_id}",
-        "for mark in source.bookmarks if cursor_of(mark)}",
+        "for mark in source.bookmarks if cursor_of(mark) == target_id]",
+        "for mark in source.bookmarks if cursor_of(mark)]",
         _GUARD,
+    ),
+    Mutant(
+        "a hold for an absent target goes without a bookmark in its place",
+        "replication/guard.py",
+        "        if one.guid not in marked\n",
+        "        if one.guid in marked\n",
+        _GUARD,
+    ),
+    Mutant(
+        "what is kept for a node that the mesh never had is released without asking",
+        "replication/guard.py",
+        "certain=False)",
+        "certain=True)",
+        _GUARD,
+    ),
+    Mutant(
+        "a rule that was taken out by mistake loses its young cursor",
+        "replication/guard.py",
+        "if mark.creation >= old)",
+        "if mark.creation < old)",
+        _GUARD,
+    ),
+    Mutant(
+        "an absent target pins snapshots for ever",
+        "replication/guard.py",
+        "return away > self.age or",
+        "return away < 0 or",
+        _GUARD,
+    ),
+)
+
+RULES = (
+    Mutant(
+        "what a rule does not select is no base",
+        "replication/plan.py",
+        "    ours = source.by_guid()\n",
+        "    ours = {\n"
+        "        guid: one for guid, one in source.by_guid().items()\n"
+        "        if not isinstance(one, Snapshot) or rule.selector.wants(one)\n"
+        "    }\n",
+        _PLAN,
+    ),
+    Mutant(
+        "what a rule does not select is sent",
+        "replication/plan.py",
+        "if rule.selector.wants(one)]",
+        "]",
+        _PLAN,
+    ),
+    Mutant(
+        "children go before their parents",
+        "replication/tree.py",
+        "for key in sorted(found, key=lambda key: (key[0].count",
+        "for key in sorted(found, key=lambda key: (-key[0].count",
+        _TREE,
+    ),
+    Mutant(
+        "what is below an excluded dataset is sent",
+        "replication/tree.py",
+        "any(dataset == one or is_below(dataset, one) for one in self.exclude)",
+        "any(dataset == one for one in self.exclude)",
+        _TREE,
+    ),
+    Mutant(
+        "a first stream runs outside of its window",
+        "replication/window.py",
+        "return self.start <= minute < self.end",
+        "return self.start <= minute",
+        _WINDOW,
+    ),
+    Mutant(
+        "a child is sent before its parent is stored, and a placeholder blocks the parent for good",
+        "node/runs.py",
+        "if above is not None and not there.exists:",
+        "if above is not None and there.exists:",
+        _RULES,
+    ),
+    Mutant(
+        "a paused rule forgets its base when the agent restarts",
+        "node/replicator.py",
+        "            await self._runs.recall(job)\n",
+        "            pass\n",
+        _RULES,
+    ),
+    Mutant(
+        "a mistake in the configuration releases what its rules need",
+        "node/leftovers.py",
+        "        if nodes is None or not self._sound():\n            return ()\n",
+        "        if nodes is None:\n            return ()\n",
+        _LEFTOVERS,
     ),
 )
 
@@ -206,4 +300,4 @@ STREAMS = (
     ),
 )
 
-KEEPING = (*PLANNER, *GUARD, *STREAMS)
+KEEPING = (*PLANNER, *GUARD, *RULES, *STREAMS)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from node import status
-from node.job import Job
+from node.job import Job, RuleSpec
 from node.overview import Overview
 from node.status import LATE_AFTER, Problem
 from tests.fakes.mesh import BEGAN, Host, Street, request
@@ -141,6 +141,20 @@ class TestDatasets:
         mesh.home.zfs.suspend("tank")
         (line,) = (await mesh.home.status())["datasets"]
         assert line["replicas"] == [{"node": "cloud", "as_of": BEGAN, "state": "ok"}]
+
+    @pytest.mark.parametrize(("age", "late"), [(3600, False), (3601, True)])
+    async def test_a_rule_has_its_own_idea_of_late_and_others_hear_of_it(
+        self, mesh: Mesh, age: int, late: bool
+    ) -> None:
+        other = await mesh.joined("other")
+        await mesh.home.zfs.create("tank/home", {})
+        mesh.home.replicated("tank/home", int(mesh.clock[0]) - age)
+        mesh.home.jobs[0].rule = RuleSpec("tank/home", "cloud", late_after=3600)
+        await report(mesh.home)
+        told(other, mesh.home)
+        for seen in (mesh.home, other):
+            codes = [one["code"] for one in (await seen.status())["problems"]]
+            assert codes == ["replica_late"] * late
 
     @pytest.mark.parametrize(("age", "late"), [(0, False), (LATE_AFTER, False), (LATE_AFTER + 1, True)])
     async def test_a_replica_that_is_late_is_a_problem(self, mesh: Mesh, age: int, late: bool) -> None:

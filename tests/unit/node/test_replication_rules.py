@@ -71,6 +71,12 @@ async def under_way(pair: Pair, point: Point) -> None:
     await until(lambda: job(pair).bytes_done > 30 * KB)
 
 
+async def told() -> None:
+    """Until a cancellation has come down to the worker."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
 class TestTrees:
     async def test_all_below_goes_along_and_parents_go_first(self, pair: Pair) -> None:
         await pair.snap("a")
@@ -173,6 +179,7 @@ class TestPaused:
         async with running(pair):
             await under_way(pair, point)
             pair.rule(paused=True)
+            await told()
             point.go_on.set()
             await until(lambda: not job(pair).running)
             assert (job(pair).state, pair.stored()) == ("paused", [])
@@ -297,6 +304,7 @@ class TestJobs:
             waits = asyncio.ensure_future(verbs.watch(request(job=job(pair).id[:4])))
             await asyncio.sleep(0)
             await verbs.cancel(request(job="tank/home", node="cloud"))
+            await told()
             point.go_on.set()
             with pytest.raises(MeshkeepError) as caught:
                 await waits
