@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from policy.import_policies import Written, distance, in_bounds, name_policies, policy_fields, template_names
-from policy.rules import Assignment, Policy, PoolLimits, Recursion, Resolution, resolve
+from policy.rules import Assignment, Monitor, Policy, PoolLimits, Recursion, Resolution, resolve
 from policy.sanoid_conf import SanoidConf
 from policy.sanoid_ini import Section
 from policy.sanoid_keys import TRUE, reaches_by_zfs
@@ -164,7 +164,15 @@ class _Outcome:
 
     def loosely(self) -> "_Outcome":
         """Without what makes no difference."""
-        return replace(self, excluded=False)
+        return replace(self, policy=None if _is_idle(self.policy) else self.policy, excluded=False)
+
+
+# For what is taken along with others and is nobody's to prune: no policy at all would leave it out.
+_IDLE = Policy(name="", autosnap=False, autoprune=False, monitor=Monitor(monitor=False))
+
+
+def _is_idle(policy: Policy | None) -> bool:
+    return policy is not None and not (policy.autosnap or policy.autoprune or policy.monitor.monitor)
 
 
 _Case: TypeAlias = tuple[_Outcome, ...]
@@ -216,12 +224,12 @@ class _Search:
             left_out = replace(above, exclude=(*above.exclude, dataset))
             yield {above.dataset: left_out}
             without.append({above.dataset: left_out})
-        policies = dict.fromkeys(one.policy for one in wanted if one.policy is not None)
+        policies = dict.fromkeys((*(one.policy for one in wanted if one.policy is not None), _IDLE))
         for recursion in self._recursions(dataset):
             # Only its children, and those not either, is nothing that the configuration takes.
             for children_only in (False, True) if recursion != "no" else (False,):
                 for change in without:
-                    for policy in policies or [Policy(name="")]:
+                    for policy in policies:
                         rule = Assignment(dataset, policy, recursion, children_only=children_only)
                         yield {**change, dataset: rule}
 
@@ -317,14 +325,16 @@ def _agreement(wanted: _Case, got: _Case) -> tuple[int, int]:
         3 if want == have else 2 if want.loosely() == have.loosely() else 0
         for want, have in zip(wanted, got, strict=True)
     )
-    return score, -sum(_apart(want.policy, have.policy) for want, have in zip(wanted, got, strict=True))
+    return score, -sum(_apart(want, have) for want, have in zip(wanted, got, strict=True))
 
 
-def _apart(one: Policy | None, other: Policy | None) -> int:
+def _apart(one: _Outcome, other: _Outcome) -> int:
     """A policy where there should be none, which destroys what nobody asked for, is farther off than any other."""
-    if one is None or other is None:
-        return 0 if one is other else _FAR
-    return 0 if one == other else distance(one, other)
+    if one.loosely() == other.loosely():
+        return 0
+    if one.policy is None or other.policy is None:
+        return 0 if one.policy is other.policy else _FAR
+    return distance(one.policy, other.policy)
 
 
 def _told(outcome: _Outcome, other: _Outcome, places: _Places) -> str:
