@@ -55,7 +55,7 @@ class Run:
     def _outcome(self, take: set[tuple[str, str, bool]], prune: set[str]) -> Outcome:
         return Outcome(
             frozenset(
-                (dataset, kind, recursive and self.world.has_below(dataset))
+                (dataset, kind, recursive)
                 for dataset, kind, recursive in take
                 if dataset in self.world.datasets
             ),

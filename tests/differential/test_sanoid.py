@@ -79,7 +79,7 @@ def yearlies_only_we_catch_up(world: World) -> frozenset[tuple[str, str, bool]]:
         this_year = yearly_date(chosen.policy, world.now)
         age = this_year - newest.get(dataset, 0)
         if this_year > world.now and age <= 31 * 365.25 * 86400:
-            found.add((dataset, "yearly", bool(chosen.along)))
+            found.add((dataset, "yearly", chosen.recursive))
     return frozenset(found)
 
 

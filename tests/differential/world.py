@@ -10,7 +10,7 @@ from policy.rules import Resolution
 from policy.sanoid_conf import read
 from policy.tick import Inventory, Tick, plan_tick
 from zfs.model import Pool, Snapshot
-from zfs.names import is_below, pool_of
+from zfs.names import pool_of
 
 CONF = "sanoid.conf"
 
@@ -25,14 +25,10 @@ class World:
     snapshots: tuple[tuple[str, int], ...] = ()
     pools: Mapping[str, int] = field(default_factory=dict)
 
-    def has_below(self, dataset: str) -> bool:
-        """Whether *dataset* has any descendant."""
-        return any(is_below(other, dataset) for other in self.datasets)
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What somebody decided: (dataset, kind, with all that is below it), and full names of snapshots."""
+    """What somebody decided: (dataset, kind, by zfs recursion), and full names of snapshots."""
 
     take: frozenset[tuple[str, str, bool]] = frozenset()
     prune: frozenset[str] = frozenset()
@@ -64,7 +60,7 @@ def ours(world: World) -> Outcome:
 def outcome_of(tick: Tick) -> Outcome:
     """A plan in the oracle's terms."""
     return Outcome(
-        frozenset((take.dataset, take.kind, bool(take.along)) for take in tick.take),
+        frozenset((take.dataset, take.kind, take.recursive) for take in tick.take),
         frozenset(verdict.snapshot.full_name for verdict in tick.destroy),
     )
 
