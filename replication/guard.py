@@ -72,7 +72,7 @@ def reconcile(
     tag = hold_tag(target_id)
     needed = {guid for guid in (common, to) if guid is not None}
     busy = needed if to is not None else set()
-    marks = {mark.guid: mark for mark in source.bookmarks if cursor_of(mark) == target_id}
+    marks = {mark.guid: mark for mark in cursors_of(source, target_id)}
     present = {snapshot.guid: snapshot for snapshot in source.oldest_first()}
     create = tuple(
         (one.full_name, f"{source.dataset}#{cursor_name(target_id, guid)}")
