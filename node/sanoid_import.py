@@ -9,6 +9,7 @@ from node.errors import Exit, MeshkeepError
 from node.files import write_atomic
 from node.sanoid_files import load
 from node.sanoid_import_text import as_toml
+from node.sanoid_timer import UNIT
 from node.settings import ConfigError, Settings, config_files, parse
 from node.settings_merge import Merged
 from policy.import_sanoid import Imported, import_sanoid
@@ -124,7 +125,7 @@ def obstacles(made: Draft, at_work: str) -> list[MeshkeepError]:
                 "sanoid still runs here",
                 "sanoid_at_work",
                 f"{at_work}, and two that take and prune the same snapshots would undo each other's work",
-                "sudo systemctl disable --now sanoid.timer && sudo meshkeep config import-sanoid --apply",
+                f"{_stop(at_work)} && sudo meshkeep config import-sanoid --apply",
             )
         )
     if made.file.exists():
@@ -152,6 +153,12 @@ def obstacles(made: Draft, at_work: str) -> list[MeshkeepError]:
     except ConfigError as error:
         found.append(error)
     return found
+
+
+def _stop(at_work: str) -> str:
+    if at_work.startswith(UNIT):
+        return f"sudo systemctl disable --now {UNIT}"
+    return "sudo mv /etc/cron.d/sanoid /root/sanoid.cron"
 
 
 def _refused(what: str, code: str, why: str, hint: str) -> MeshkeepError:

@@ -350,11 +350,21 @@ class TestApplying:
         made = configuration.load(configuration.config_files(host.etc))
         assert [rule.dataset for rule in made.assignments] == ["tank", "tank/home", "tank/home/scratch"]
 
-    def test_refuses_beside_a_sanoid_that_runs(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(commands, "_sanoid_at_work", lambda: "sanoid.timer is active")
+    @pytest.mark.parametrize(
+        ("at_work", "stop"),
+        [
+            ("sanoid.timer is active", "systemctl disable --now sanoid.timer"),
+            ("/etc/cron.d/sanoid is there", "mv /etc/cron.d/sanoid"),
+        ],
+    )
+    def test_refuses_beside_a_sanoid_that_runs(
+        self, host: Host, monkeypatch: pytest.MonkeyPatch, at_work: str, stop: str
+    ) -> None:
+        monkeypatch.setattr(commands, "_sanoid_at_work", lambda: at_work)
         code, _, err = host.imports("--apply")
         assert code == Exit.REFUSED
-        assert "systemctl disable --now sanoid.timer && sudo meshkeep config import-sanoid" in err
+        assert f"sudo {stop}" in err
+        assert "&& sudo meshkeep config import-sanoid --apply" in err
         assert not host.file.exists()
 
     def test_refuses_to_write_over_an_earlier_one(self, host: Host) -> None:
