@@ -15,7 +15,7 @@ Jump = Literal["", "ahead", "behind"]
 
 DAY = 86400
 AHEAD = 2 * DAY
-"""So much more than the uptime explains may have passed at one look: the host was off for a while."""
+"""So much more than the uptime explains may have passed at one look of one boot."""
 
 BEHIND = 3600
 """So far may the wall clock fall behind the uptime, or lie before a receipt."""
@@ -151,7 +151,8 @@ def _jump(marks: Marks, now: Reading, newest_receipt: int) -> Jump:
     gap = unexplained(marks.last, now)
     if gap < -BEHIND or now.wall < max(marks.since, newest_receipt) - BEHIND:
         return "behind"
-    return "ahead" if gap > AHEAD else ""
+    # A host that was off for long says so by its new boot; that time counts for nothing, which is all it takes.
+    return "ahead" if gap > AHEAD and now.boot == marks.last.boot else ""
 
 
 def _still_felt(gaps: tuple[Gap, ...], edge: int) -> tuple[Gap, ...]:

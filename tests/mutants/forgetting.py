@@ -89,7 +89,7 @@ CLOCK = (
     Mutant(
         "a clock that is ahead of the uptime is believed",
         "replication/target_clock.py",
-        'return "ahead" if gap > AHEAD else ""',
+        'return "ahead" if gap > AHEAD and now.boot == marks.last.boot else ""',
         'return ""',
         _RETENTION,
     ),

@@ -331,11 +331,13 @@ class TestAClock:
         assert (marks.jump, marks.gaps, marks.since) == ("", (), NOW)
 
     @pytest.mark.parametrize(("beyond", "jump"), [(AHEAD, ""), (AHEAD + 1, "ahead")])
-    @pytest.mark.parametrize(("boot", "up"), [("boot-1", 500_060), ("boot-2", 60)])
-    def test_ahead_of_the_uptime_by_more_than_two_days_jumped(
-        self, beyond: int, jump: str, boot: str, up: int
-    ) -> None:
-        assert after(begin(START), NOW + 60 + beyond, up, boot).jump == jump
+    def test_ahead_of_the_uptime_by_more_than_two_days_jumped(self, beyond: int, jump: str) -> None:
+        assert after(begin(START), NOW + 60 + beyond, 500_060).jump == jump
+
+    def test_of_a_host_that_was_off_for_long_did_not_jump_and_that_time_does_not_count(self) -> None:
+        marks = after(begin(START), NOW + 60 + 400 * DAY, 60, "boot-2")
+        assert (marks.jump, marks.gaps) == ("", (Gap(NOW + 60 + 400 * DAY, 400 * DAY),))
+        assert marks.counted(NOW - 9 * DAY) == NOW + 391 * DAY
 
     @pytest.mark.parametrize(("back", "jump"), [(BEHIND, ""), (BEHIND + 1, "behind")])
     def test_behind_the_uptime_jumped(self, back: int, jump: str) -> None:
