@@ -31,6 +31,7 @@ from node.api import Api, Request
 from node.checks import Checks
 from node.clock import ClockWatch
 from node.commands import Commands
+from node.copies import keepers
 from node.errors import Exit, MeshkeepError
 from node.exchange import Exchange
 from node.hooks import HookRunner
@@ -51,6 +52,8 @@ from node.replica_keeper import ReplicaKeeper
 from node.replicas import Replicas
 from node.replicator import Replicator
 from node.restore import Restorer
+from node.restore_host import HostRestorer
+from node.restore_verbs import RestoreVerbs
 from node.rulebook import Rules
 from node.sanoid_timer import SanoidTimer
 from node.settings import CONFIG_DIR, ConfigError, Settings, config_files, load
@@ -267,7 +270,6 @@ class Agent:
             self.zfs,
             self.mesh,
             self.replicator,
-            Restorer(self.zfs, self.workers, self.mesh, self.mesh.local),
             self.sharing,
             config=self._places.config,
             settings=lambda: self._settings,
@@ -304,7 +306,6 @@ class Agent:
         api.register("jobs.show", jobs.show, access="group")
         api.register("jobs.watch", jobs.watch, access="group")
         api.register("jobs.cancel", jobs.cancel, access="root")
-        api.register("restore.dataset", verbs.restore_dataset, access="root")
         api.register("share.add", verbs.share_add, access="root")
         api.register("share.list", verbs.share_list, access="group")
         api.register("share.remove", verbs.share_remove, access="root")
@@ -312,8 +313,20 @@ class Agent:
         api.register("storage.plan", self.keeper.plan, access="group")
         api.register("mount", verbs.mount, access="root")
         api.register("umount", verbs.umount, access="root")
+        self._register_restore(api)
         self._register_policy(api)
         return api
+
+    def _register_restore(self, api: Api) -> None:
+        """The verbs that bring data back."""
+        restorer = Restorer(
+            self.zfs, self.workers, self.mesh, self.mesh.local, others=lambda: keepers(self.mesh)
+        )
+        host = HostRestorer(self.zfs, restorer, self.mesh.local)
+        restores = RestoreVerbs(self.mesh, restorer, host)
+        api.register("restore.dataset", restores.dataset, access="root")
+        api.register("restore.plan", restores.plan, access="root")
+        api.register("restore.host", restores.host, access="root")
 
     def _register_policy(self, api: Api) -> None:
         """The verbs about snapshots and the rules for them."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mesh.link_errors import LinkTimeout, PeerRefused, PeerUnreachable
+from node.copies import Copies, Copy, Found, newest_of
 from node.errors import Exit, MeshkeepError
 from node.job import Job
 from node.local_state import LocalState
@@ -31,17 +32,24 @@ PAUSE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to restore: `dataset` as it was called at home, from `node`, up to snapshot `at`, as `to`."""
+    """What to restore: `dataset` as it was called at home, from `node` (None: whoever has the newest), as `to`.
+
+    `at` is the snapshot up to which; where none is called that, the newest taken by the time `before` (epoch seconds).
+    """
 
     dataset: str
-    node: str
+    node: str | None
     to: str
     at: str | None = None
     owner: str | None = None
+    before: int | None = None
+
+
+Tell = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
 class Restorer:
-    """Runs restores; each is one call."""
+    """Runs restores; each is one call. `others` are the nodes to look on where none is named."""
 
     def __init__(
         self,
@@ -50,67 +58,108 @@ class Restorer:
         directory: Directory,
         local: LocalState,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        others: Callable[[], Sequence[Peer]] = lambda: (),
     ) -> None:
         self._local = local
         self._pause = pause
         self._zfs = zfs
         self._workers = workers
         self._directory = directory
+        self.copies = Copies(directory, others)
 
-    async def restore(
-        self, wanted: Wanted, progress: Callable[[Mapping[str, Any]], Awaitable[None]]
-    ) -> dict[str, Any]:
+    async def restore(self, wanted: Wanted, progress: Tell) -> dict[str, Any]:
         """Raises MeshkeepError. An interrupted restore is resumed by asking for the same again."""
         await self._check_place(wanted)
-        peer = self._directory.peer(wanted.node)
-        replica = await self._choose(wanted, peer)
-        ours = wanted.to in self._local.restoring() or not await self._exists(wanted.to)
-        if not ours:
-            there, here = await self._both(wanted, replica)
-            if isinstance(plan(there, here, _rule(wanted, peer, replica)), UpToDate):
-                return await self._report(wanted, replica, Job(wanted.dataset, wanted.node))
+        return await self.fetch(wanted, await self._choose(wanted), progress)
+
+    async def fetch(self, wanted: Wanted, copy: Copy, progress: Tell) -> dict[str, Any]:
+        """Restore *copy*, found before, as `wanted.to`, whose parent exists. Raises MeshkeepError."""
+        if not await self._ours(wanted):
+            if isinstance(plan(*await self._both(wanted, copy), _rule(wanted, copy)), UpToDate):
+                return await self._report(wanted, copy, Job(wanted.dataset, copy.peer.name))
             raise _occupied(wanted, "no restore to it is under way")
         self._local.begin_restore(wanted.to)
         try:
-            return await self._fetch_all(wanted, replica, peer, progress)
+            return await self._fetch_all(wanted, copy, progress)
         finally:
             if not await self._exists(wanted.to):
                 self._local.end_restore(wanted.to)
 
-    async def _fetch_all(
-        self,
-        wanted: Wanted,
-        replica: Mapping[str, Any],
-        peer: Peer,
-        progress: Callable[[Mapping[str, Any]], Awaitable[None]],
-    ) -> dict[str, Any]:
+    async def plan(self, wanted: Wanted) -> dict[str, Any]:
+        """What `restore` would do. Changes nothing. Raises MeshkeepError where that would be refused."""
+        await self._check_place(wanted)
+        copy = await self._choose(wanted)
+        decided = plan(*await self._both(wanted, copy), _rule(wanted, copy))
+        if isinstance(decided, Conflict):
+            raise _occupied(wanted, "; ".join(decided.evidence))
+        if not isinstance(decided, UpToDate) and not await self._ours(wanted):
+            raise _occupied(wanted, "no restore to it is under way")
+        steps = (
+            []
+            if isinstance(decided, UpToDate)
+            else [one for one in decided.steps if not isinstance(one, Abort)]
+        )
+        return {
+            "dataset": wanted.dataset,
+            "to": wanted.to,
+            "node": copy.peer.name,
+            "owner": copy.owner,
+            "snapshot": copy.newest.name,
+            "as_of": copy.newest.creation,
+            "snapshots": len(copy.snapshots),
+            "steps": len(steps),
+            "bytes_at_most": copy.used if steps else 0,
+            "resumes": any(isinstance(step, Resume) for step in steps),
+            "encrypted": copy.encrypted,
+            "key": await self._key(wanted, copy),
+            "reasons": list(decided.reasons),
+        }
+
+    async def _key(self, wanted: Wanted, copy: Copy) -> dict[str, Any]:
+        """What is known here of the key that opens *copy*: `kin` is a dataset here with the same data key."""
+        if not copy.encrypted:
+            return {"needed": False, "kin": None, "loaded": None}
+        for name in dict.fromkeys((wanted.dataset, wanted.to)):
+            try:
+                here = await self._zfs.look(name)
+            except zfs_errors.NotFound:
+                continue
+            if here.dataset.encrypted and copy.known & {one.guid for one in here.snapshots}:
+                return {"needed": True, "kin": name, "loaded": here.dataset.keystatus == "available"}
+        return {"needed": True, "kin": None, "loaded": None}
+
+    async def _ours(self, wanted: Wanted) -> bool:
+        """Whether the name is free, or holds what an earlier restore to it began."""
+        return wanted.to in self._local.restoring() or not await self._exists(wanted.to)
+
+    async def _fetch_all(self, wanted: Wanted, copy: Copy, progress: Tell) -> dict[str, Any]:
         """Plan and fetch until the plan says that nothing is left."""
-        job = Job(wanted.dataset, wanted.node)
+        job = Job(wanted.dataset, copy.peer.name)
         attempts = 0
         while True:
-            decided = plan(*await self._both(wanted, replica), _rule(wanted, peer, replica))
+            decided = plan(*await self._both(wanted, copy), _rule(wanted, copy))
             if isinstance(decided, UpToDate):
                 self._local.end_restore(wanted.to)
-                return await self._report(wanted, replica, job)
+                return await self._report(wanted, copy, job)
             if isinstance(decided, Conflict):
                 raise _occupied(wanted, "; ".join(decided.evidence))
             try:
                 for number, step in enumerate(decided.steps, start=1):
                     if isinstance(step, Abort):
-                        if step.to_guid not in replica["guids"]:
+                        if step.to_guid not in copy.known:
                             raise _occupied(wanted, "it has a partly received stream of something else")
                         await self._zfs.abort_receive(wanted.to)
                         break
                     job.stepping(number, len(decided.steps), step.to.name)
-                    await self._fetch(wanted, replica, peer, step, job, progress)
+                    await self._fetch(wanted, copy, step, job, progress)
                     attempts = 0
             except (transfer_errors.Transient, PeerUnreachable, LinkTimeout) as error:
                 attempts += 1
                 if attempts >= ATTEMPTS:
-                    raise _failed(wanted, error) from error
+                    raise failed(wanted, copy.peer.name, error) from error
                 await self._pause(PAUSE_S * 2**attempts)
             except (transfer_errors.Permanent, PeerRefused, zfs_errors.ZfsError) as error:
-                raise _failed(wanted, error) from error
+                raise failed(wanted, copy.peer.name, error) from error
 
     async def _check_place(self, wanted: Wanted) -> None:
         try:
@@ -142,40 +191,38 @@ class Restorer:
             return False
         return True
 
-    async def _choose(self, wanted: Wanted, peer: Peer) -> dict[str, Any]:
-        """The replica that is meant, of those the peer says are ours."""
-        try:
-            answer = await self._directory.link().call(peer.address, "replica.list", {}, timeout=120)
-        except (PeerUnreachable, LinkTimeout, PeerRefused) as error:
-            raise _failed(wanted, error) from error
-        found = [one for one in answer["replicas"] if one["dataset"] == wanted.dataset]
-        if wanted.owner is not None:
-            found = [one for one in found if one["owner"] == wanted.owner]
-        if not found:
-            raise MeshkeepError(
-                f"{wanted.node} keeps no replica of {wanted.dataset} that is this host's to read",
-                code="no_replica",
-                exit=Exit.NOT_FOUND,
-                why="it keeps "
-                + (", ".join(sorted({o["dataset"] for o in answer["replicas"]})) or "nothing of ours"),
-                hint="a replica is read by its owner, or by the host that succeeds it: meshkeep invite --succeeds NODE",
-            )
-        replica = max(found, key=lambda one: max(int(s["creation"]) for s in one["snapshots"]))
-        replica = {**replica, "guids": {int(one["guid"]) for one in replica["snapshots"]}}
-        if wanted.at is not None:
-            names = [one["name"] for one in replica["snapshots"]]
-            if wanted.at not in names:
-                raise MeshkeepError(
-                    f"{wanted.node} has no snapshot @{wanted.at} of {wanted.dataset}",
-                    code="no_snapshot",
-                    exit=Exit.NOT_FOUND,
-                    why="it has " + ", ".join(names[-5:]),
-                )
-            replica = {**replica, "snapshots": replica["snapshots"][: names.index(wanted.at) + 1]}
-        return replica
+    async def _choose(self, wanted: Wanted) -> Copy:
+        """The copy that is meant, of those that are ours, up to the snapshot that is wanted."""
+        found = await self._found(wanted)
+        cut = [copy.up_to(end) for copy in found if (end := _end(wanted, copy)) is not None]
+        chosen = newest_of(cut)
+        if chosen is not None:
+            return chosen
+        if any(copy.credible for copy in found):
+            raise _no_snapshot(wanted, found)
+        raise _forged(wanted, found[0].peer.name)
 
-    async def _both(self, wanted: Wanted, replica: Mapping[str, Any]) -> tuple[SourceHistory, TargetState]:
-        there = SourceHistory(wanted.dataset, _snapshots(replica), (), bool(replica["encrypted"]))
+    async def _found(self, wanted: Wanted) -> tuple[Copy, ...]:
+        """The copies of the dataset on the node that is named, or on all. Raises MeshkeepError for none."""
+        if wanted.node is not None:
+            peer = self._directory.peer(wanted.node)
+            try:
+                answer = Found(await self.copies.on(peer))
+            except (PeerUnreachable, LinkTimeout, PeerRefused) as error:
+                raise failed(wanted, wanted.node, error) from error
+        else:
+            answer = await self.copies.everywhere()
+        found = tuple(
+            one
+            for one in answer.copies
+            if one.dataset == wanted.dataset and wanted.owner in (None, one.owner)
+        )
+        if not found:
+            raise _no_replica(wanted, answer)
+        return found
+
+    async def _both(self, wanted: Wanted, copy: Copy) -> tuple[SourceHistory, TargetState]:
+        there = SourceHistory(wanted.dataset, copy.snapshots, (), copy.encrypted)
         try:
             look = await self._zfs.look(wanted.to)
         except zfs_errors.NotFound:
@@ -183,34 +230,26 @@ class Restorer:
         here = tuple(TargetSnapshot(s.name, s.guid, s.createtxg, s.creation) for s in look.snapshots)
         return there, TargetState(exists=True, snapshots=here, resume=look.resume)
 
-    async def _fetch(
-        self,
-        wanted: Wanted,
-        replica: Mapping[str, Any],
-        peer: Peer,
-        step: Stream,
-        job: Job,
-        progress: Callable[[Mapping[str, Any]], Awaitable[None]],
-    ) -> None:
+    async def _fetch(self, wanted: Wanted, copy: Copy, step: Stream, job: Job, progress: Tell) -> None:
         """One snapshot. That it is here is seen when both sides are looked at again."""
         base = None if isinstance(step, Full) else step.base
         resume = [step.object, step.offset] if isinstance(step, Resume) else None
         args = {
-            "owner": replica["owner"],
+            "owner": copy.owner,
             "dataset": wanted.dataset,
             "to_guid": step.to.guid,
             "from_guid": base.guid if base else None,
             "resume": resume,
         }
         link = self._directory.link()
-        async with link.stream(peer.address, "replica.send", args, sending=False, timeout=120) as stream:
+        async with link.stream(copy.peer.address, "replica.send", args, sending=False, timeout=120) as stream:
             job.sending(0, int(stream.reply.get("size") or 0))
             offer = Offer(
                 dataset=wanted.dataset,
                 name=step.target_name,
                 to_guid=step.to.guid,
                 from_guid=base.guid if base else None,
-                raw=bool(replica["encrypted"]),
+                raw=copy.encrypted,
                 resuming=resume is not None,
                 size=0,
             )
@@ -220,13 +259,13 @@ class Restorer:
             async with watched(lambda: progress(job.progress())):
                 await transfer.outcome()
 
-    async def _report(self, wanted: Wanted, replica: Mapping[str, Any], job: Job) -> dict[str, Any]:
+    async def _report(self, wanted: Wanted, copy: Copy, job: Job) -> dict[str, Any]:
         look = await self._zfs.look(wanted.to)
         here, newest, dataset = look.snapshots, look.snapshots[-1], look.dataset
         return {
             "dataset": wanted.to,
-            "node": wanted.node,
-            "owner": replica["owner"],
+            "node": copy.peer.name,
+            "owner": copy.owner,
             "state": "restored, unproven",
             "snapshots": len(here),
             "newest": newest.name,
@@ -239,22 +278,59 @@ class Restorer:
         }
 
 
-def _snapshots(replica: Mapping[str, Any]) -> tuple[Snapshot, ...]:
-    listed: Sequence[Mapping[str, Any]] = replica["snapshots"]
-    return tuple(
-        Snapshot(
-            dataset=str(replica["dataset"]),
-            name=str(one["name"]),
-            guid=int(one["guid"]),
-            createtxg=int(one["createtxg"]),
-            creation=int(one["creation"]),
-        )
-        for one in listed
+def _end(wanted: Wanted, copy: Copy) -> Snapshot | None:
+    """The snapshot of *copy* up to which is wanted; None if it has none such."""
+    if wanted.at is not None:
+        named = next((one for one in copy.snapshots if one.name == wanted.at), None)
+        if named is not None or wanted.before is None:
+            return named
+    if wanted.before is None:
+        return copy.newest
+    then = [one for one in copy.snapshots if one.creation <= wanted.before]
+    return max(then, key=lambda one: one.createtxg, default=None)
+
+
+def _rule(wanted: Wanted, copy: Copy) -> Rule:
+    return Rule(target=wanted.to, target_role="member", raw=copy.encrypted, allow_plaintext=True)
+
+
+def _no_replica(wanted: Wanted, answer: Found) -> MeshkeepError:
+    """Nobody who answered has it; who did not may have."""
+    names = sorted({one.dataset for one in answer.copies})
+    silent = "; ".join(f"{one.node} did not answer ({one.why})" for one in answer.silent)
+    keeps = ("it keeps " if wanted.node else "they keep ") + (", ".join(names) or "nothing of ours")
+    return MeshkeepError(
+        f"{wanted.node or 'no node that answered'} keeps "
+        + ("no" if wanted.node else "a")
+        + f" replica of {wanted.dataset} that is this host's to read",
+        code="no_replica",
+        exit=Exit.NO_PEER if silent and not names else Exit.NOT_FOUND,
+        why="; ".join(part for part in (keeps, silent) if part),
+        hint="a replica is read by its owner, or by the host that succeeds it: meshkeep invite --succeeds NODE",
     )
 
 
-def _rule(wanted: Wanted, peer: Peer, replica: Mapping[str, Any]) -> Rule:
-    return Rule(target=wanted.to, target_role="member", raw=bool(replica["encrypted"]), allow_plaintext=True)
+def _no_snapshot(wanted: Wanted, found: Sequence[Copy]) -> MeshkeepError:
+    keepers = ", ".join(dict.fromkeys(copy.peer.name for copy in found))
+    what = f"no snapshot @{wanted.at}" if wanted.before is None else f"no snapshot as old as {wanted.at}"
+    copy = max(found, key=lambda one: one.newest.creation)
+    names = [one.name for one in (copy.snapshots[-5:] if wanted.before is None else copy.snapshots[:1])]
+    return MeshkeepError(
+        f"{keepers} has {what} of {wanted.dataset}",
+        code="no_snapshot",
+        exit=Exit.NOT_FOUND,
+        why=("it has " if wanted.before is None else "its oldest is ") + ", ".join(names),
+    )
+
+
+def _forged(wanted: Wanted, node: str) -> MeshkeepError:
+    return MeshkeepError(
+        f"{node} offers {wanted.dataset} as plaintext",
+        code="plaintext_from_vault",
+        exit=Exit.REFUSED,
+        why=f"{node} is a vault and never got any: these are not the bytes that were sent there",
+        hint="restore it from another node",
+    )
 
 
 def _occupied(wanted: Wanted, why: str) -> MeshkeepError:
@@ -267,13 +343,14 @@ def _occupied(wanted: Wanted, why: str) -> MeshkeepError:
     )
 
 
-def _failed(wanted: Wanted, error: Exception) -> MeshkeepError:
+def failed(wanted: Wanted, node: str, error: Exception) -> MeshkeepError:
+    """What went wrong between here and *node*, in a person's words."""
     unreachable = isinstance(error, PeerUnreachable | LinkTimeout)
     code = getattr(error, "code", "peer_unreachable" if unreachable else "failed")
     refused = isinstance(error, PeerRefused) and error.exit != Exit.FAILED
     exit = Exit.NO_PEER if unreachable else Exit.REFUSED if refused else Exit.FAILED
     return MeshkeepError(
-        f"cannot restore {wanted.dataset} from {wanted.node}",
+        f"cannot restore {wanted.dataset} from {node}",
         code=str(code),
         exit=exit,
         why=str(error),

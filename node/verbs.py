@@ -1,4 +1,4 @@
-"""The verbs of the local API that are about data: replicate, restore, share, mount."""
+"""The verbs of the local API that are about data: replicate, share, mount."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +12,6 @@ from node.files import write_atomic
 from node.jobs_verbs import run_rule
 from node.membership import Membership
 from node.replicator import Replicator
-from node.restore import Restorer, Wanted
 from node.settings import ConfigError, Settings
 from node.sharing import Sharing
 from replication.conflicts import Conflict
@@ -33,7 +32,6 @@ class DataVerbs:
         zfs: Zfs,
         membership: Membership,
         replicator: Replicator,
-        restorer: Restorer,
         sharing: Sharing,
         *,
         config: Path,
@@ -43,7 +41,6 @@ class DataVerbs:
         self._zfs = zfs
         self._mesh = membership
         self._replicator = replicator
-        self._restorer = restorer
         self._sharing = sharing
         self._conf_d = config / "conf.d"
         self._settings = settings
@@ -168,25 +165,6 @@ class DataVerbs:
             "reasons": list(decided.reasons),
         }
 
-    # -- restore -----------------------------------------------------------------------------------------------
-
-    async def restore_dataset(self, request: Request) -> dict[str, Any]:
-        """Always waits: the command is the job. Its owner may be named by a node's name or id."""
-        args = request.args
-        owner = args.get("owner")
-        if owner is not None:
-            view = self._mesh.view()
-            member = view.by_name(owner) or view.members.get(owner)
-            owner = member.id if member else owner
-        wanted = Wanted(
-            dataset=_dataset(args),
-            node=str(args.get("from")),
-            to=_dataset(args, "to"),
-            at=_short(args.get("at")),
-            owner=owner,
-        )
-        return {"schema": "meshkeep.restore/1", **await self._restorer.restore(wanted, request.progress)}
-
     # -- shares ------------------------------------------------------------------------------------------------
 
     async def share_add(self, request: Request) -> dict[str, Any]:
@@ -273,11 +251,6 @@ def _dataset(args: Mapping[str, Any], key: str = "dataset") -> str:
         return check_dataset(str(args.get(key) or ""))
     except InvalidName as error:
         raise MeshkeepError(str(error), code="bad_name", exit=Exit.USAGE) from None
-
-
-def _short(value: object) -> str | None:
-    """A snapshot's name, with or without the dataset before the @."""
-    return str(value).rpartition("@")[2] if value else None
 
 
 def _elsewhere(dataset: str, target: str, path: Path) -> MeshkeepError:

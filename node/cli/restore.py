@@ -1,14 +1,16 @@
-"""restore: bring data back, a file from a snapshot here or a dataset from a replica."""
+"""restore: bring data back, a file from a snapshot here, a dataset or all of a host from replicas."""
 
 import os
 import sys
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from node import client
 from node.cli import output
 from node.cli.base import flags, group
 from node.cli.progress import watch
@@ -21,7 +23,9 @@ __all__ = ["restore"]
 if TYPE_CHECKING:
     from node.file_versions import Version
 
-restore = group("restore", "Bring data back: a file from a snapshot here, a dataset from a replica.")
+restore = group(
+    "restore", "Bring data back: a file from a snapshot here; a dataset, or a whole host, from replicas."
+)
 
 
 @restore.command("file")
@@ -107,32 +111,118 @@ def _ask(lines: list[str], count: int) -> int:
 
 
 def _moment(text: str, now: float) -> int:
-    from node.quantities import parse_duration
+    from node.moments import moment
 
     try:
-        return int(datetime.fromisoformat(text).timestamp())
-    except ValueError:
-        pass
-    try:
-        return int(now) - parse_duration(text)
-    except ValueError:
-        raise click.UsageError(
-            f'{text!r} is no time; write it like "2026-11-20 14:00", "2026-11-20" or "3d"',
-            click.get_current_context(),
-        ) from None
+        return moment(text, now)
+    except ValueError as error:
+        raise click.UsageError(str(error), click.get_current_context()) from None
 
 
 @restore.command("dataset")
 @click.argument("dataset", metavar="[NODE:]DATASET")
-@click.option("--from", "source", metavar="NODE", required=True, help="Who has the replica.")
-@click.option("--at", metavar="SNAPSHOT", help="As of this snapshot; default: the newest.")
+@click.option("--from", "source", metavar="NODE", help="Who has the replica; default: who has the newest.")
+@click.option(
+    "--at",
+    metavar="SNAPSHOT|TIME",
+    help='As of this snapshot, or the newest by then: "2026-11-20 14:00", "2026-11-20", "3d". Default: the newest.',
+)
 @click.option("--to", "target", metavar="DATASET", required=True, help="The new dataset; it must not exist.")
+@click.option("--dry-run", "-n", is_flag=True, help="Show what would be fetched, and change nothing.")
 @click.option("--wait", is_flag=True, help="Wait for the outcome; the exit code is that of the outcome.")
-def dataset_(dataset: str, source: str, at: str | None, target: str, wait: bool) -> None:
+def dataset_(
+    dataset: str, source: str | None, at: str | None, target: str, dry_run: bool, wait: bool
+) -> None:
     """Receive DATASET back, raw; its own key opens it. NODE: names the owner, if that is not this node."""
     owner, name = located(dataset)
-    args = {"dataset": name, "owner": owner, "from": source, "at": at, "to": target, "wait": wait}
-    result = watch("restore.dataset", args, f"{source} → {target}", silent=flags().quiet or flags().json)
-    line = outcome(f"{source}:{name} → {target}", result, time.time())
+    args: dict[str, Any] = {"dataset": name, "owner": owner, "from": source, "at": at, "to": target}
+    if (before := _maybe_moment(at, time.time())) is not None:
+        args["before"] = before
+    if dry_run:
+        found = client.call("restore.plan", args)
+        output.emit(found, _plan_lines(found), as_json=flags().json)
+        return
+    args["wait"] = wait
+    label = f"{source or name} → {target}"
+    result = watch("restore.dataset", args, label, silent=flags().quiet or flags().json)
+    line = outcome(f"{result.get('node') or source}:{name} → {target}", result, time.time())
     following = [f"  next  {result['next']}"] if result.get("next") else []
     output.emit(result, [line, *following], as_json=flags().json)
+
+
+def _maybe_moment(text: str | None, now: float) -> int | None:
+    """None for what can only be a snapshot's name."""
+    from node.moments import moment
+
+    try:
+        return None if text is None else moment(text, now)
+    except ValueError:
+        return None
+
+
+def _plan_lines(found: Mapping[str, Any]) -> list[str]:
+    name, to = f"{found['node']}:{found['dataset']}@{found['snapshot']}", found["to"]
+    if not found["steps"]:
+        return [f"nothing to fetch: {to} is at {name} already"]
+    began = "what is left of " if found["resumes"] or found["steps"] < found["snapshots"] else ""
+    form = "raw" if found["encrypted"] else "in plaintext"
+    size = f"{found['snapshots']} snapshots, at most {output.size(found['bytes_at_most'])}, {form}"
+    return [
+        f"would fetch {began}{name} ({size})",
+        f"  as of    {_clock(found['as_of'])}",
+        f"  key      {_key_line(found['dataset'], found['key'])}",
+        f"  after    {to} is there, read by nobody yet: it is not mounted, and no key is loaded",
+    ]
+
+
+def _key_line(dataset: str, key: Mapping[str, Any]) -> str:
+    if not key["needed"]:
+        return "none is needed"
+    if key["kin"] is None:
+        return f"the passphrase that {dataset} had when it was sent; nothing here tells whether you still have it"
+    loaded = "its key is loaded" if key["loaded"] else "its key is not loaded"
+    return f"that of {key['kin']}, which has snapshots in common with it ({loaded})"
+
+
+def _clock(when: int) -> str:
+    return f"{datetime.fromtimestamp(when):%Y-%m-%d %H:%M}"
+
+
+@restore.command("host")
+@click.option("--from", "source", metavar="NODE", help="Only what NODE keeps; default: the newest of all.")
+@click.option("--owner", metavar="NODE", help="Only what was NODE's, of the hosts that this one succeeds.")
+@click.option("--map", "mapping", multiple=True, metavar="OLD=NEW", help="Put pool or dataset OLD at NEW.")
+@click.option("--dry-run", "-n", is_flag=True, help="Show what would be restored, and change nothing.")
+def host(source: str | None, owner: str | None, mapping: tuple[str, ...], dry_run: bool) -> int:
+    """Bring back everything this host had, or the host it succeeds: each dataset from who has the newest copy.
+
+    What exists is left as it is. The same command goes on where it was interrupted. Exit code 3: not all is back.
+    """
+    args: dict[str, Any] = {"from": source, "owner": owner, "map": list(mapping), "plan": dry_run}
+    if dry_run:
+        found = client.call("restore.host", args)
+    else:
+        found = watch("restore.host", args, "restore", silent=flags().quiet or flags().json)
+    output.emit(found, _host_lines(found), as_json=flags().json)
+    return int(Exit.PARTIAL if found["partial"] else Exit.OK)
+
+
+def _host_lines(found: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [
+            one["to"],
+            f"{one['node']}:{one['dataset']}" if one["to"] != one["dataset"] else one["node"],
+            _clock(one["as_of"]),
+            output.size(one["size"]),
+            one["state"],
+            one["why"],
+        ]
+        for one in found["outcomes"]
+    ]
+    lines = output.table(["DATASET", "FROM", "AS OF", "SIZE", "STATE", ""], rows)
+    lines += [f"{one}  made as a place for what is below it" for one in found["made"]]
+    lines += [
+        f"{one['node']} did not answer, and may keep newer copies: {one['why']}" for one in found["silent"]
+    ]
+    following = [one["next"] for one in found["outcomes"] if one["next"]]
+    return lines + [f"  next  {command}" for command in following]

@@ -15,7 +15,7 @@ COMMANDS = {
     "prune": Lazy("node.cli.prune:prune", "Destroy what the policies do not keep."),
     "replicate": Lazy("node.cli.replicate:replicate", "Keep copies of a dataset on other nodes."),
     "jobs": Lazy("node.cli.jobs:jobs", "What is on its way to other nodes: list, show, watch, cancel."),
-    "restore": Lazy("node.cli.restore:restore", "Bring a dataset back from a replica."),
+    "restore": Lazy("node.cli.restore:restore", "Bring back a file, a dataset or all of a host."),
     "share": Lazy("node.cli.share:share", "Share a dataset by NFS inside the mesh."),
     "mount": Lazy("node.cli.share:mount", "Mount another node's share."),
     "umount": Lazy("node.cli.share:umount", "Take such a mount away."),

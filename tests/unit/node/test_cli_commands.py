@@ -40,6 +40,47 @@ JOINED = {
     "address": "fd5a::2",
     "role": "vault",
 }
+RESTORE_PLAN = {
+    "schema": "meshkeep.restore-plan/1",
+    "dataset": "tank/home",
+    "to": "tank/back",
+    "node": "cloud",
+    "owner": "abcdefghijklmnop",
+    "snapshot": "s",
+    "as_of": NOW - 7200,
+    "snapshots": 3,
+    "steps": 3,
+    "bytes_at_most": 5 << 30,
+    "resumes": False,
+    "encrypted": True,
+    "key": {"needed": True, "kin": None, "loaded": None},
+    "reasons": [],
+}
+RESTORED_HOST = {
+    "schema": "meshkeep.restore-host/1",
+    "plan": False,
+    "outcomes": [
+        {
+            "dataset": "tank/home",
+            "to": "tank/home",
+            "node": "cloud",
+            "owner": "abcdefghijklmnop",
+            "newest": "s",
+            "as_of": NOW - 7200,
+            "size": 5 << 30,
+            "encrypted": True,
+            "state": "restored",
+            "why": "",
+            "code": "",
+            "bytes": 5 << 30,
+            "next": "zfs load-key tank/home && zfs mount tank/home",
+        }
+    ],
+    "silent": [],
+    "made": [],
+    "bytes": 5 << 30,
+    "partial": False,
+}
 STATUS = {
     "schema": "meshkeep.status/1",
     "mesh": "m",
@@ -346,6 +387,24 @@ ASKS: list[tuple[str, str, dict[str, Any], Answer]] = [
         {},
     ),
     (
+        "restore dataset tank/home --to tank/back --at s -n",
+        "restore.plan",
+        {"dataset": "tank/home", "owner": None, "from": None, "at": "s", "to": "tank/back"},
+        RESTORE_PLAN,
+    ),
+    (
+        "restore host",
+        "restore.host",
+        {"from": None, "owner": None, "map": [], "plan": False},
+        RESTORED_HOST,
+    ),
+    (
+        "restore host --from cloud --owner old --map tank=pond --map a=b -n",
+        "restore.host",
+        {"from": "cloud", "owner": "old", "map": ["tank=pond", "a=b"], "plan": True},
+        RESTORED_HOST,
+    ),
+    (
         "share add tank/home --to laptop",
         "share.add",
         {"dataset": "tank/home", "to": "laptop", "rw": False, "squash": "all"},
@@ -645,3 +704,38 @@ def test_nothing_heavy_is_imported_for_an_ordinary_command() -> None:
     )
     loaded = set(json.loads(done.stdout.splitlines()[-1].replace("'", '"')))
     assert not loaded & {"aiohttp", "asyncio", "http", "pydantic", "rich", "ssl", "subprocess", "tomllib"}
+
+
+class TestRestore:
+    def test_shows_what_would_be_fetched(self, agent: FakeAgent, run: Run) -> None:
+        agent.answers["restore.plan"] = RESTORE_PLAN
+        code, out, _ = run("restore", "dataset", "tank/home", "--to", "tank/back", "-n")
+        assert code == 0
+        assert "cloud:tank/home@s (3 snapshots, at most 5G, raw)" in out
+        assert "nothing here tells whether you still have it" in out
+
+    def test_says_whose_key_opens_it(self, agent: FakeAgent, run: Run) -> None:
+        agent.answers["restore.plan"] = RESTORE_PLAN | {
+            "key": {"needed": True, "kin": "tank/home", "loaded": True}
+        }
+        assert "that of tank/home" in run("restore", "dataset", "tank/home", "--to", "tank/back", "-n")[1]
+
+    def test_a_time_goes_along_beside_what_was_written(self, agent: FakeAgent, run: Run) -> None:
+        agent.answers["restore.dataset"] = DONE
+        assert run("restore", "dataset", "tank/home", "--to", "tank/back", "--at", "2026-11-20")[0] == 0
+        ((_, args),) = agent.asked
+        assert args["at"] == "2026-11-20"
+        assert isinstance(args["before"], int)
+
+    @pytest.mark.parametrize("words", [[], ["-n"]])
+    def test_a_host_that_is_not_all_back_is_exit_3(
+        self, agent: FakeAgent, run: Run, words: list[str]
+    ) -> None:
+        agent.answers["restore.host"] = RESTORED_HOST | {
+            "partial": True,
+            "silent": [{"node": "nas", "why": "no route"}],
+        }
+        code, out, _ = run("restore", "host", *words)
+        assert code == Exit.PARTIAL
+        assert "nas did not answer" in out
+        assert "next  zfs load-key tank/home" in out

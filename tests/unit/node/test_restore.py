@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from node.errors import Exit, MeshkeepError
-from tests.fakes.pair import HOME, OLD, PASSPHRASE, ROOT, Pair, dump, served
+from node.restore import Wanted
+from tests.fakes.keepers import Keepers, listening
+from tests.fakes.pair import BEGAN, HOME, OLD, PASSPHRASE, ROOT, Pair, dump, served
 
 KB = 1024
 
@@ -247,3 +249,101 @@ class TestRefused:
         pair.cloud.suspend("vault")
         error = await error_of(pair)
         assert (error.code, error.exit) == ("pool_unavailable", Exit.FAILED)
+
+
+class TestFromWhoeverHasIt:
+    async def test_the_newest_of_all_that_answer(self, tmp_path: Path) -> None:
+        async with listening(Keepers(tmp_path, cloud="vault", nas="member")) as mesh:
+            await mesh.encrypted("tank/home")
+            await mesh.snap("tank/home", "a")
+            await mesh.replicate("tank/home", "cloud")
+            await mesh.snap("tank/home", "b")
+            await mesh.replicate("tank/home", "nas")
+            report = await mesh.restore("tank/home", "tank/back")
+            assert (report["node"], report["newest"]) == ("nas", "b")
+            mesh.keepers["nas"].port = 1
+            report = await mesh.restore("tank/home", "tank/older")
+            assert (report["node"], report["newest"]) == ("cloud", "a")
+            with pytest.raises(MeshkeepError) as caught:
+                await mesh.restore("tank/other", "tank/x")
+            assert (caught.value.code, caught.value.exit) == ("no_replica", Exit.NOT_FOUND)
+            assert "nas did not answer" in caught.value.why
+            mesh.keepers["cloud"].port = 1
+            with pytest.raises(MeshkeepError) as caught:
+                await mesh.restore("tank/home", "tank/x")
+            assert caught.value.exit is Exit.NO_PEER
+
+    async def test_plaintext_of_a_vault_is_refused(self, tmp_path: Path) -> None:
+        async with listening(Keepers(tmp_path, cloud="vault")) as mesh:
+            await mesh.encrypted("tank/home")
+            await mesh.snap("tank/home", "a")
+            await mesh.replicate("tank/home", "cloud")
+            listed = await mesh.keepers["cloud"].replicas.listing([HOME])
+            listed["replicas"][0]["encrypted"] = False
+            mesh.keepers["cloud"].lies = listed
+            for node in ("cloud", None):
+                with pytest.raises(MeshkeepError) as caught:
+                    await mesh.restore("tank/home", "tank/back", node)
+                assert (caught.value.code, caught.value.exit) == ("plaintext_from_vault", Exit.REFUSED)
+            assert "tank/back" not in mesh.here()
+
+
+class TestByTime:
+    @pytest.mark.parametrize(
+        ("before", "newest"), [(BEGAN, "a"), (BEGAN + 3599, "a"), (BEGAN + 3600, "b"), (BEGAN + 99999, "c")]
+    )
+    async def test_the_newest_taken_by_then(self, pair: Pair, before: float, newest: str) -> None:
+        report = await pair.restore(at="then", before=int(before))
+        assert report["newest"] == newest
+
+    async def test_a_snapshot_of_that_very_name_comes_first(self, pair: Pair) -> None:
+        assert (await pair.restore(at="b", before=int(BEGAN)))["newest"] == "b"
+
+    async def test_before_the_first_there_was_nothing(self, pair: Pair) -> None:
+        error = await unchanged(pair, at="9d", before=int(BEGAN) - 1)
+        assert (error.code, error.exit) == ("no_snapshot", Exit.NOT_FOUND)
+        assert "oldest is a" in error.why
+
+
+class TestOnPaper:
+    async def planned(self, pair: Pair, to: str = "tank/back", **more: Any) -> dict[str, Any]:
+        before = dump(pair.home), dump(pair.cloud), pair.local.restoring()
+        found = await pair.restorer.plan(Wanted("tank/home", "cloud", to, **more))
+        assert (dump(pair.home), dump(pair.cloud), pair.local.restoring()) == before
+        return found
+
+    async def test_what_would_be_fetched_and_from_whom(self, pair: Pair) -> None:
+        found = await self.planned(pair, at="b")
+        assert (found["node"], found["owner"], found["snapshot"]) == ("cloud", HOME, "b")
+        assert (found["snapshots"], found["steps"], found["resumes"]) == (2, 2, False)
+        assert found["bytes_at_most"] >= 100 * KB
+        assert found["key"] == {"needed": True, "kin": None, "loaded": None}
+
+    async def test_the_dataset_whose_key_opens_it_if_it_is_here(self, pair: Pair) -> None:
+        await pair.restore("tank/home")
+        assert (await self.planned(pair))["key"] == {"needed": True, "kin": "tank/home", "loaded": False}
+        await pair.home.load_key("tank/home", PASSPHRASE)
+        assert (await self.planned(pair))["key"] == {"needed": True, "kin": "tank/home", "loaded": True}
+
+    async def test_another_dataset_of_the_name_says_nothing_of_the_key(self, pair: Pair) -> None:
+        await pair.encrypted("tank/home")
+        await pair.snap("a", dataset="tank/home")
+        assert (await self.planned(pair))["key"]["kin"] is None
+
+    async def test_what_is_left_of_an_interrupted_one(self, pair: Pair) -> None:
+        for _ in range(5):
+            pair.storing.cut(8 * KB)
+        await error_of(pair)
+        found = await self.planned(pair)
+        assert (found["resumes"], found["steps"]) == (True, 3)
+
+    async def test_nothing_where_it_is_here(self, pair: Pair) -> None:
+        await pair.restore()
+        found = await self.planned(pair)
+        assert (found["steps"], found["bytes_at_most"]) == (0, 0)
+
+    async def test_what_would_be_refused_is_refused(self, pair: Pair) -> None:
+        await pair.home.create("tank/back", {})
+        with pytest.raises(MeshkeepError) as caught:
+            await self.planned(pair)
+        assert caught.value.code == "destination_exists"
