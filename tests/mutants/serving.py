@@ -11,6 +11,7 @@ _REPLICAS = "tests/unit/node/test_replicas.py"
 _REPLICATOR = "tests/unit/node/test_replicator.py"
 _GUARD_ORDER = "tests/unit/node/test_guard_order.py"
 _RIGHTS = "tests/unit/node/test_replica_rights.py"
+_RESTORE_HOST = "tests/unit/node/test_restore_host.py"
 _RESTORE = "tests/unit/node/test_restore.py"
 
 SERVING = (
@@ -158,16 +159,37 @@ SERVING = (
     ),
     Mutant(
         "of several replicas the oldest is restored",
-        "node/restore.py",
-        "replica = max(found, key=",
-        "replica = min(found, key=",
+        "node/copies.py",
+        "return max(\n        (copy for copy in copies if copy.credible),",
+        "return min(\n        (copy for copy in copies if copy.credible),",
         _RESTORE,
     ),
     Mutant(
         "a restore ends one snapshot too early",
-        "node/restore.py",
-        "[: names.index(wanted.at) + 1]",
-        "[: names.index(wanted.at)]",
+        "node/copies.py",
+        "[: self.snapshots.index(snapshot) + 1]",
+        "[: self.snapshots.index(snapshot)]",
         _RESTORE,
+    ),
+    Mutant(
+        "plaintext that a vault offers is taken for a copy",
+        "node/copies.py",
+        'return self.encrypted or self.peer.role != "vault"',
+        "return True",
+        _RESTORE,
+    ),
+    Mutant(
+        "what is below a dataset that failed is restored into an empty place",
+        "node/restore_host.py",
+        'if one.state == "failed"]',
+        'if one.state == "kept"]',
+        _RESTORE_HOST,
+    ),
+    Mutant(
+        "a restored host is whole though a node did not answer",
+        "node/restore_host.py",
+        "bool(self.found.silent) or any(",
+        "any(",
+        _RESTORE_HOST,
     ),
 )
