@@ -40,7 +40,7 @@ def _refusal(source: SourceHistory, there: TargetState, rule: Rule) -> Conflict 
         return conflicts.plaintext(source, rule)
     if there.snapshots and rule.raw != source.encrypted:
         return conflicts.mode_changed(source, rule)
-    if there.exists and not there.snapshots and there.resume is None and source.snapshots:
+    if there.exists and not there.snapshots and there.resume is None and _to_send(source, None, rule):
         return conflicts.occupied(source, rule)
     return None
 
