@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from node.errors import Exit, MeshkeepError
 from node.settings import load
-from node.settings_edit import add_replicate, add_share, remove_replicate, remove_share
+from node.settings_edit import (
+    add_replicate,
+    add_share,
+    pause_replicate,
+    remove_replicate,
+    remove_share,
+)
 
 WRITTEN_BY_HAND = """\
 # Our copies.
@@ -151,3 +157,36 @@ def test_any_changes_leave_what_was_asked_for(
             wanted.pop((dataset, node), None)
     rules = load([file]).replicate if file.exists() else ()
     assert {(rule.dataset, node): rule.allow_plaintext for rule in rules for node in rule.to} == wanted
+
+
+class TestPause:
+    def test_it_is_said_in_the_rule_and_taken_out_again(self, by_hand: Path) -> None:
+        assert pause_replicate(by_hand, "tank/home", "cloud", paused=True)
+        rules = {rule.dataset: rule.paused for rule in load([by_hand]).replicate}
+        assert rules == {"tank/photos": False, "tank/home": True}
+        assert pause_replicate(by_hand, "tank/home", "cloud", paused=False)
+        assert by_hand.read_text() == WRITTEN_BY_HAND
+
+    def test_one_node_of_several_is_paused_alone_with_its_options(self, file: Path) -> None:
+        file.parent.mkdir()
+        file.write_text(
+            '[[replicate]]\nfrom = "tank/a"\nto = ["nas", "cloud"]\nrecursive = true\nexclude = ["tank/a/x"]\n'
+        )
+        assert pause_replicate(file, "tank/a", "cloud", paused=True)
+        rules = {rule.to: (rule.paused, rule.recursive, rule.exclude) for rule in load([file]).replicate}
+        assert rules == {("nas",): (False, True, ("tank/a/x",)), ("cloud",): (True, True, ("tank/a/x",))}
+
+    def test_again_changes_nothing(self, by_hand: Path) -> None:
+        assert pause_replicate(by_hand, "tank/home", "cloud", paused=False)
+        assert by_hand.read_text() == WRITTEN_BY_HAND
+
+    def test_a_rule_that_stands_elsewhere_is_said_to(self, by_hand: Path) -> None:
+        assert not pause_replicate(by_hand, "tank/other", "cloud", paused=True)
+        assert by_hand.read_text() == WRITTEN_BY_HAND
+
+
+def test_a_tree_is_written_and_a_plain_add_leaves_it_one(file: Path) -> None:
+    assert add_replicate(file, "tank/a", "nas", recursive=True, exclude=["tank/a/x"])
+    assert not add_replicate(file, "tank/a", "nas")
+    (rule,) = load([file]).replicate
+    assert (rule.recursive, rule.exclude) == (True, ("tank/a/x",))
