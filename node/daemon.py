@@ -404,7 +404,7 @@ class Agent:
         self._rules_changed.set()
         settings = self._settings
         self.snapshotter.configure(
-            Rules(settings.assignments, settings.pools, settings.sanoid), settings.tick
+            Rules(settings.assignments, settings.pools, settings.sanoid, settings.timezone), settings.tick
         )
 
     async def _reload_verb(self, _: Request) -> dict[str, Any]:

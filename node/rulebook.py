@@ -18,7 +18,9 @@ _SHOWN = 3
 class SanoidRules(Protocol):
     """What was read of a sanoid.conf."""
 
-    def resolve(self, datasets: Iterable[str], replica_roots: Collection[str] = ()) -> Resolution: ...
+    def resolve(
+        self, datasets: Iterable[str], replica_roots: Collection[str] = (), timezone: str = "UTC"
+    ) -> Resolution: ...
 
 
 class SanoidUnreadable(Exception):
@@ -40,11 +42,14 @@ def load_sanoid(directory: Path) -> SanoidRules:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the settings say: the rules of the TOML files, and the directory of a sanoid.conf besides."""
+    """What the settings say: the rules of the TOML files, and the directory of a sanoid.conf besides, whose times of
+    day are those of `timezone`.
+    """
 
     assignments: Sequence[Assignment] = ()
     pools: Mapping[str, PoolLimits] | None = None
     sanoid: str | None = None
+    timezone: str = "UTC"
 
     def __bool__(self) -> bool:
         return bool(self.assignments or self.sanoid)
@@ -80,7 +85,7 @@ class Rulebook:
         conf = self._good.get(rules.sanoid)
         if conf is None:
             return ours, notices
-        return _merged(ours, conf.resolve(datasets, replica_roots), rules.sanoid, notices), notices
+        return _merged(ours, conf.resolve(datasets, replica_roots, rules.timezone), rules.sanoid, notices), notices
 
 
 def without(resolution: Resolution, datasets: Collection[str], why: str) -> Resolution:

@@ -93,6 +93,7 @@ class Settings:
     assignments: tuple[Assignment, ...] = ()
     pools: Mapping[str, PoolLimits] = field(default_factory=dict)
     sanoid: str | None = None
+    timezone: str = "UTC"
     metrics: str | None = None
     replicate: tuple[ReplicateRule, ...] = ()
     parallel: int = 2
@@ -258,6 +259,7 @@ def _settings(document: Document, source: Source) -> Settings:
         policies=policies,
         pools={name: limits_of(section) for name, section in document.pool.items()},
         sanoid=document.snapshots.sanoid,
+        timezone=document.snapshots.timezone,
         metrics=document.metrics.listen,
         assignments=tuple(
             Assignment(

@@ -204,6 +204,7 @@ def _reach_down(found: _Unfolded, section: Section, entry: _Entry, below: Iterab
     if by_zfs and entry.children_only:
         text = "takes nothing with process_children_only: its snapshots are those of what is below"
         found.notes.append(_note(section, "recursive", text))
+    top = entry.path  # a section with `path=` may lie below that itself, and then hands down to itself
     for dataset in below:
         if skip and not by_zfs:
             gone = found.entries.pop(dataset, None)
@@ -213,10 +214,10 @@ def _reach_down(found: _Unfolded, section: Section, entry: _Entry, below: Iterab
                 text = "what is below is snapped by the zfs recursion all the same, and nobody prunes it"
                 found.notes.append(_note(section, "skip_children", text))
         else:
-            _hand_down(found, entry, dataset, by_zfs)
+            _hand_down(found, entry, dataset, by_zfs, top)
 
 
-def _hand_down(found: _Unfolded, parent: _Entry, dataset: str, by_zfs: bool) -> None:
+def _hand_down(found: _Unfolded, parent: _Entry, dataset: str, by_zfs: bool, top: str) -> None:
     child = found.entries.setdefault(dataset, _Entry({}, dataset, parent.of, explicit=False))
     if child.explicit and child.of != parent.of:
         found.notes.append(
@@ -227,7 +228,7 @@ def _hand_down(found: _Unfolded, parent: _Entry, dataset: str, by_zfs: bool) -> 
         handed["autosnap"] = "0"
     if parent.zfs:
         takes = is_yes(parent.keys["autosnap"]) and not parent.children_only
-        child.zfs, child.top = True, parent.path if takes else parent.top
+        child.zfs, child.top = True, top if takes else parent.top
     child.keys |= handed
     child.path, child.of, child.inherited = dataset, parent.of, True
     found.skipped.pop(dataset, None)

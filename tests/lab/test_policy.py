@@ -16,6 +16,8 @@ from .story import eventually, meshkeep, status
 pytestmark = pytest.mark.lab
 
 HOURLY = "daily = 0\nmonthly = 0\n"
+# What /dev/mapper/pond is made of: the disk, or "error", where every request fails.
+TABLE = "0 $(blockdev --getsz /dev/vdd) {}"
 ODD = "tank/odd/a name: of.all_sorts"
 
 
@@ -23,7 +25,8 @@ ODD = "tank/odd/a name: of.all_sorts"
 def home() -> Iterator[Guest]:
     with Lab([Host("home", pool="tank", disks=3)]) as lab:
         home = lab["home"]
-        home.run("zpool create -f pond /dev/vdd")
+        home.run(f"dmsetup create pond --table \"{TABLE.format('linear /dev/vdd 0')}\"")
+        home.run("zpool create -f pond /dev/mapper/pond")
         home.run("date -s 12:10:00")  # no hour ends in the next minutes, except where a test wants it
         yield home
 
@@ -212,7 +215,7 @@ def test_a_suspended_pool_is_said_and_hangs_nothing(home: Guest) -> None:
         f'[policy.p]\nhourly = 2\n{HOURLY}[dataset."pond/x"]\npolicy = "p"\n[dataset."tank/last"]\npolicy = "p"\n',
     )
     eventually("the first", lambda: names(home, "tank/last"))
-    home.run("basename $(readlink -f /sys/block/vdd/device) > /sys/bus/virtio/drivers/virtio_blk/unbind")
+    turn(home, "error")
     home.spawn("dd if=/dev/urandom of=/pond/x/file bs=1M count=8 conv=fsync")
     eventually(
         "the pool is suspended", lambda: "SUSPENDED" in home.run("zpool list -H -o health pond").stdout
@@ -220,3 +223,12 @@ def test_a_suspended_pool_is_said_and_hangs_nothing(home: Guest) -> None:
     said = eventually("it is said", lambda: problems(home).get("pool_unavailable"))
     assert "pond is SUSPENDED" in said
     an_hour_later(home, "tank/last")
+    turn(home, "linear /dev/vdd 0")
+    home.run("zpool clear pond")
+    eventually("it comes back", lambda: not problems(home).get("pool_unavailable"))
+
+
+def turn(home: Guest, target: str) -> None:
+    """Let the disk below pond work, or fail every request."""
+    home.run(f"dmsetup load pond --table \"{TABLE.format(target)}\"")
+    home.run("dmsetup suspend --noflush --nolockfs pond; dmsetup resume pond")
