@@ -58,6 +58,10 @@ class Zfs(Protocol):
 
     async def get(self, name: str, properties: Sequence[str]) -> dict[str, Property]: ...
 
+    async def own_properties(self, datasets: Sequence[str]) -> dict[str, dict[str, str]]:
+        """All that is set on each of *datasets* itself, user properties too; nothing inherited. Raises NotFound."""
+        ...
+
     async def snapshot_property(self, dataset: str, prop: str) -> dict[str, str]:
         """One property of each snapshot of *dataset* (not of its children), by the part behind the @.
 

@@ -150,6 +150,17 @@ class LibZfs:
         columns = ["-o", "property,value,source", ",".join(properties)]
         return listing.properties(await run(name, "zfs", "get", "-Hp", *columns, _any_name(name)))
 
+    async def own_properties(self, datasets: Sequence[str]) -> dict[str, dict[str, str]]:
+        found: dict[str, dict[str, str]] = {check_dataset(name): {} for name in datasets}
+        names = list(found)
+        options = ["-s", "local,received", "-o", "name,property,value,source", "all"]
+        for start in range(0, len(names), _AT_ONCE):
+            some = names[start : start + _AT_ONCE]
+            text = await run(some[0], "zfs", "get", "-Hp", *options, *some)
+            for name, values in listing.own_properties(text).items():
+                found[name] = values
+        return found
+
     async def snapshot_property(self, dataset: str, prop: str) -> dict[str, str]:
         options = ["-d", "1", "-t", "snapshot", "-o", "name,value,source"]
         text = await run(dataset, "zfs", "get", "-Hp", *options, prop, check_dataset(dataset))

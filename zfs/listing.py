@@ -121,6 +121,17 @@ def properties(text: str) -> dict[str, Property]:
     return {name: Property(value, source) for name, value, source in _PROPERTY.findall(text)}
 
 
+_OWN = re.compile(r"^([^\t\n]+)\t([^\t\n]+)\t(.*?)\t(?:local|received)$", re.DOTALL | re.MULTILINE)
+
+
+def own_properties(text: str) -> dict[str, dict[str, str]]:
+    """The output of ``zfs get -s local,received -o name,property,value,source`` for datasets, by their names."""
+    found: dict[str, dict[str, str]] = {}
+    for name, prop, value in _OWN.findall(text):
+        found.setdefault(name, {})[prop] = value
+    return found
+
+
 def snapshot_property(text: str) -> dict[str, str]:
     """The output of ``zfs get -o name,value,source`` over snapshots: values by what stands behind the @.
 

@@ -148,6 +148,22 @@ async def contract_properties_know_where_they_come_from(env: Env) -> None:
     equal((await env.zfs.get(name, ["test:a"]))["test:a"].value, "above")
 
 
+async def contract_own_properties_are_all_that_is_set_there_and_nothing_inherited(env: Env) -> None:
+    name, bare = await env.make("own"), await env.make("own/bare")
+    await env.zfs.set(env.root, {"test:above": "above"})
+    await env.zfs.set(name, {"test:a": "two\tparts\nand lines", "readonly": "on", "quota": "1073741824"})
+    found = await env.zfs.own_properties([name, bare])
+    equal(
+        {key: found[name].get(key) for key in ("readonly", "quota")},
+        {"readonly": "on", "quota": "1073741824"},
+    )
+    equal(found[name]["test:a"], "two\tparts\nand lines")
+    equal({"test:above", "compression"} & found[name].keys(), set())
+    equal({"test:a", "readonly", "quota"} & found[bare].keys(), set())
+    equal(await env.zfs.own_properties([]), {})
+    await raises(errors.NotFound, env.zfs.own_properties([env.name("gone")]))
+
+
 async def contract_properties_given_at_creation_are_local(env: Env) -> None:
     name = env.name("made")
     await env.zfs.create(name, {"canmount": "noauto", "mountpoint": "none", "test:x": "y"})

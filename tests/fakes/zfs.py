@@ -189,6 +189,9 @@ class FakeZfs:
             facts |= {"keylocation": "prompt" if own else "none"}
         return facts
 
+    async def own_properties(self, datasets: Sequence[str]) -> dict[str, dict[str, str]]:
+        return {name: dict(self.state.node(name).properties) for name in datasets}
+
     async def snapshot_property(self, dataset: str, prop: str) -> dict[str, str]:
         snapshots = self.state.node(dataset).snapshots.values()
         return {one.name: one.properties[prop] for one in snapshots if prop in one.properties}

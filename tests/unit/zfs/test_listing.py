@@ -8,6 +8,7 @@ from zfs.listing import (
     BadListing,
     bookmarks,
     datasets,
+    own_properties,
     pool_status,
     pools,
     properties,
@@ -125,6 +126,15 @@ def test_a_property_may_hold_tabs_and_lines() -> None:
         "c:d": Property("-", "-"),
         "quota": Property("0", "default"),
     }
+
+
+def test_the_own_properties_of_several_datasets() -> None:
+    text = "tank/a b\ttest:x\ttwo\twords\nand lines\tlocal\ntank/c\tquota\t5\treceived\ntank/c\ttest:x\t\tlocal\n"
+    assert own_properties(text) == {
+        "tank/a b": {"test:x": "two\twords\nand lines"},
+        "tank/c": {"quota": "5", "test:x": ""},
+    }
+    assert own_properties("") == {}
 
 
 def test_only_a_snapshots_own_property_counts() -> None:
