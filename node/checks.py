@@ -7,6 +7,7 @@ from typing import Any
 
 from node.api import Request
 from node.errors import Exit, MeshkeepError
+from node.replication_check import Copy, replication
 from policy import checks
 from policy.checks import Outcome, Seen
 from policy.rules import Resolution
@@ -23,7 +24,7 @@ Histories = Mapping[str, Sequence[Snapshot]]
 
 class Checks:
     """`resolution` gives the present rules, `histories` the snapshots of datasets that are named to it, `doubts` why
-    some of the rules are not known.
+    some of the rules are not known, `copies` what the rules of replication have come to.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Checks:
         resolution: Callable[[], Awaitable[Resolution]],
         histories: Callable[[Iterable[str]], Awaitable[Histories]],
         doubts: Callable[[], str] = lambda: "",
+        copies: Callable[[], Sequence[Copy]] = tuple,
         now: Callable[[], float] = time.time,
         deadline: float = DEADLINE,
     ) -> None:
@@ -40,12 +42,14 @@ class Checks:
         self._resolution = resolution
         self._histories = histories
         self._doubts = doubts
+        self._copies = copies
         self._now = now
         self._deadline = deadline
         self._checks: dict[str, Callable[[float], Awaitable[Outcome]]] = {
             "snapshots": self._snapshots,
             "capacity": self._capacity,
             "health": self._health,
+            "replication": self._replication,
         }
 
     async def check(self, request: Request) -> dict[str, Any]:
@@ -146,6 +150,9 @@ class Checks:
         statuses = await asyncio.gather(*(self._status(pool, until) for pool in pools))
         named = {pool.name: status for pool, status in zip(pools, statuses, strict=True)}
         return checks.health(named, int(self._now()), checks.missing_pools(rules, pools))
+
+    async def _replication(self, _: float) -> Outcome:
+        return replication(self._copies(), int(self._now()))
 
     async def _status(self, pool: Pool, until: float) -> PoolStatus | str:
         """Or why there is none."""

@@ -283,6 +283,7 @@ class Agent:
             resolution=self.snapshotter.resolution,
             histories=self.snapshotter.histories,
             doubts=self._doubts,
+            copies=lambda: [job.copy() for job in self.replicator.jobs],
         )
         api.register("check", checks.check, access="group")
         api.register("init", self.admissions.init, access="root")

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from node.errors import MeshkeepError
+from node.errors import Exit, MeshkeepError
+from node.replication_check import Copy
 from node.status import LATE_AFTER
 from replication.conflicts import Conflict
 from replication.guard import DEFAULT_PATIENCE, Patience
@@ -258,6 +259,12 @@ class Job:
             "rate": int(rate),
             "eta_seconds": int(left / rate) if rate and left > 0 else None,
         }
+
+    def copy(self) -> Copy:
+        """What ``check replication`` judges. Trouble is only what does not mend itself."""
+        stuck = self.error is not None and self.error.exit is Exit.REFUSED
+        trouble = f"{self.state}: {self.error.what}" if stuck and self.error else ""
+        return Copy(self.dataset, self.target, self.as_of, self.rule.late_after, trouble, self.rule.paused)
 
     def as_json(self) -> dict[str, Any]:
         """One entry of ``replicate list``."""

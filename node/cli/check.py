@@ -35,7 +35,7 @@ class _Plugin(Group):
 @click.group("check", cls=_Plugin, invoke_without_command=True, no_args_is_help=False)
 @click.pass_context
 def check(ctx: click.Context) -> int | None:
-    """Snapshots, capacity and health for Nagios and its kin: all three, or one of them.
+    """Snapshots, capacity, health and replication for Nagios and its kin: all of them, or one.
 
     Exits with 0 (OK), 1 (WARNING), 2 (CRITICAL) or 3 (UNKNOWN), unlike all other commands.
     """
@@ -58,6 +58,12 @@ def capacity() -> int:
 def health() -> int:
     """Whether pools and their devices are well, and when they were last scrubbed."""
     return _check("health")
+
+
+@check.command("replication")
+def replication() -> int:
+    """Whether every copy on another node is as fresh as its rule wants."""
+    return _check("replication")
 
 
 def _check(what: str | None) -> int:

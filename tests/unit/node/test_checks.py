@@ -181,6 +181,7 @@ class TestWhatHangs:
             ("snapshots", "CRITICAL"),
             ("capacity", "OK"),
             ("health", "OK"),
+            ("replication", "OK"),
         ]
 
     async def test_no_answer_about_a_pool(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +206,7 @@ class TestWhatHangs:
         monkeypatch.setattr(world.zfs, "pools", pools)
         answer = await world.check()
         assert answer["code"] == 2
-        assert [one["state"] for one in answer["checks"]] == ["CRITICAL"] * 3
+        assert [one["state"] for one in answer["checks"]] == [*["CRITICAL"] * 3, "OK"]
 
     def test_the_deadline_is_shorter_than_any_monitorings(self) -> None:
         assert DEADLINE <= 10
@@ -279,4 +280,4 @@ async def test_all_at_once_with_the_worst_code(world: World) -> None:
     assert (answer["code"], answer["state"]) == (1, "WARNING")
     assert answer["line"].startswith("WARNING - snapshots: WARN: tank/a newest")
     assert "; capacity: OK ZPOOL pond : 0%, OK ZPOOL tank : 0%; health: OK ZPOOL pond" in answer["line"]
-    assert [one["name"] for one in answer["checks"]] == ["snapshots", "capacity", "health"]
+    assert [one["name"] for one in answer["checks"]] == ["snapshots", "capacity", "health", "replication"]
