@@ -85,7 +85,9 @@ class Rulebook:
         conf = self._good.get(rules.sanoid)
         if conf is None:
             return ours, notices
-        return _merged(ours, conf.resolve(datasets, replica_roots, rules.timezone), rules.sanoid, notices), notices
+        return _merged(
+            ours, conf.resolve(datasets, replica_roots, rules.timezone), rules.sanoid, notices
+        ), notices
 
 
 def without(resolution: Resolution, datasets: Collection[str], why: str) -> Resolution:
