@@ -39,6 +39,10 @@ from node.jobs_verbs import JobVerbs
 from node.joining import Joining
 from node.leftovers import Leftovers, Nodes
 from node.local_state import LocalState
+from node.manifest_apply import Giver
+from node.manifest_desk import ManifestDesk
+from node.manifest_store import ManifestStore
+from node.manifests import Manifests
 from node.membership import INTERFACE, Membership
 from node.metrics_server import Metrics, Sources
 from node.mounts import Mounts
@@ -79,6 +83,7 @@ TEND_S = 3.0
 SHARE_S = 30.0
 REPORT_S = 30.0
 TEND_REPLICAS_S = 300.0
+MANIFEST_S = 120.0
 # What a host can be in the way with; everything else is a bug and logged with its traceback.
 TROUBLE = (FirewallError, WireGuardError, HostsError, StoreError, MeshkeepError, ZfsError, OSError)
 
@@ -181,7 +186,17 @@ class Agent:
             shares=lambda: self._settings.shares,
             refresh=self._refresh,
         )
-        self.peer_api = PeerApi(self.mesh, self.exchange, self.replicas)
+        self.manifests = Manifests(
+            self.zfs,
+            self.mesh,
+            self._places.state,
+            rules=lambda: [(job.dataset, job.target) for job in self.replicator.jobs if not job.vanished],
+            config=self._places.config,
+            files=lambda: config_files(self._places.config),
+            now=time.time,
+        )
+        desk = ManifestDesk(self.mesh, ManifestStore(self._places.state / "manifests"), time.time)
+        self.peer_api = PeerApi(self.mesh, self.exchange, self.replicas, desk)
         self.admissions = Admissions(
             self.mesh,
             IssuerDoor(self.wireguard),
@@ -243,6 +258,7 @@ class Agent:
                         self._keep_tidy(),
                         self._keep_shares(),
                         self._keep_replicas(),
+                        self._keep_manifest(),
                         self._keep_reporting(),
                         self.metrics.run(),
                         self.snapshotter.watch_clock(ClockWatch()),
@@ -324,7 +340,8 @@ class Agent:
             self.zfs, self.workers, self.mesh, self.mesh.local, others=lambda: keepers(self.mesh)
         )
         host = HostRestorer(self.zfs, restorer, self.mesh.local)
-        restores = RestoreVerbs(self.mesh, restorer, host)
+        giver = Giver(self.zfs, self.manifests, self._places.config, load)
+        restores = RestoreVerbs(self.mesh, restorer, host, giver)
         api.register("restore.dataset", restores.dataset, access="root")
         api.register("restore.plan", restores.plan, access="root")
         api.register("restore.host", restores.host, access="root")
@@ -576,6 +593,13 @@ class Agent:
             await self._step("retention_failed", "stored snapshots are not tended", self.keeper.tend)
             await asyncio.sleep(TEND_REPLICAS_S)
 
+    async def _keep_manifest(self) -> None:
+        """The targets of our rules have what the streams do not carry, soon after it changes."""
+        while True:
+            if self.mesh.joined and self.mesh.admitted:
+                await self._step("manifest_failed", "the manifest is not up to date", self.manifests.tend)
+            await asyncio.sleep(MANIFEST_S)
+
     async def _keep_tidy(self) -> None:
         """At start and after each change of the rules: what no rule asks for any more is released."""
 
@@ -625,6 +649,7 @@ class Agent:
         found += [self.metrics.problem] if self.metrics.problem else []
         found += [Problem(notice.code, notice.text, notice.hint) for notice in self.snapshotter.notices]
         found += self.keeper.problems()
+        found += self.manifests.problems()
         found += [Problem("not_shared", skipped.reason) for skipped in self.sharing.skipped]
         for job in self.replicator.jobs:
             if job.error is not None:

@@ -7,6 +7,7 @@ from mesh.link_errors import Refusal
 from mesh.link_server import IncomingStream
 from mesh.trust import Member
 from node.exchange import Exchange
+from node.manifest_desk import ManifestDesk
 from node.membership import Membership
 from node.offers import dataset_of
 from node.peer_rules import judge
@@ -18,10 +19,13 @@ Answer = Callable[[Member, dict[str, Any], IncomingStream], Awaitable[dict[str, 
 class PeerApi:
     """The handler of the link server."""
 
-    def __init__(self, mesh: Membership, exchange: Exchange, replicas: Replicas) -> None:
+    def __init__(
+        self, mesh: Membership, exchange: Exchange, replicas: Replicas, manifests: ManifestDesk
+    ) -> None:
         self._mesh = mesh
         self._exchange = exchange
         self._replicas = replicas
+        self._manifests = manifests
         self._answers: Mapping[str, Answer] = {
             "mesh.sync": self._sync,
             "mesh.push": self._push,
@@ -30,6 +34,9 @@ class PeerApi:
             "replica.receive": self._receive,
             "replica.abort": self._abort,
             "replica.send": self._send,
+            "manifest.put": lambda caller, args, _: self._manifests.put(caller, args),
+            "manifest.get": lambda caller, args, _: self._manifests.get(caller, args),
+            "manifest.open": lambda caller, args, _: self._manifests.open(caller, args),
         }
 
     async def __call__(

@@ -32,6 +32,9 @@ VERBS: Mapping[str, Verb] = {
     "replica.receive": Verb(_FULL, _STORES, "store one snapshot more, below the caller's own root"),
     "replica.abort": Verb(_FULL, _STORES, "drop a partly received stream of the caller's"),
     "replica.send": Verb(_FULL, _STORES, "send a stored snapshot back to its owner"),
+    "manifest.put": Verb(_FULL, _STORES, "keep the caller's own sealed manifest"),
+    "manifest.get": Verb(_FULL, _STORES, "give a sealed manifest back to its owner"),
+    "manifest.open": Verb(_FULL, frozenset({"admin"}), "open a manifest for the node that inherits it"),
 }
 
 

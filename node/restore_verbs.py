@@ -3,26 +3,39 @@
 from collections.abc import Mapping
 from typing import Any
 
+from mesh.identity import Identity
 from node.api import Request
+from node.copies import keepers
 from node.errors import Exit, MeshkeepError
+from node.manifest_apply import Giver
+from node.manifests import as_json, recovery_key
 from node.membership import Membership
 from node.restore import Restorer, Wanted
-from node.restore_host import HostRestorer, HostWanted, mapping_of
+from node.restore_host import HostRestorer, HostWanted, mapping_of, missing_copies
 from zfs.names import InvalidName, check_dataset
 
 
 class RestoreVerbs:
     """Handlers. An owner may be named by its node's name or id."""
 
-    def __init__(self, mesh: Membership, restorer: Restorer, host: HostRestorer) -> None:
+    def __init__(self, mesh: Membership, restorer: Restorer, host: HostRestorer, giver: Giver) -> None:
         self._mesh = mesh
         self._restorer = restorer
         self._host = host
+        self._giver = giver
 
     async def dataset(self, request: Request) -> dict[str, Any]:
-        """One dataset."""
-        report = await self._restorer.restore(self._wanted(request.args), request.progress)
-        return {"schema": "meshkeep.restore/1", **report}
+        """One dataset, and if asked for the properties that it had at home."""
+        args = request.args
+        wanted, also, recovery = self._wanted(args), _texts(args, "property"), self._recovery(args)
+        report = {"schema": "meshkeep.restore/1", **await self._restorer.restore(wanted, request.progress)}
+        plain = bool(args.get("properties"))
+        if plain or also:
+            gathered = await self._giver.fetch(keepers(self._mesh), report["owner"], recovery)
+            report["properties"] = await self._giver.dataset(
+                gathered, wanted.dataset, wanted.to, plain=plain, also=also
+            )
+        return report
 
     async def plan(self, request: Request) -> dict[str, Any]:
         """What `dataset` would do, and from where. Changes nothing."""
@@ -31,16 +44,42 @@ class RestoreVerbs:
     async def host(self, request: Request) -> dict[str, Any]:
         """All that other nodes keep of this one and of those that it succeeds; with `plan` only what would be."""
         args = request.args
-        node = args.get("from")
+        node, on_paper, apply = args.get("from"), bool(args.get("plan")), bool(args.get("apply_manifest"))
         wanted = HostWanted(
             peer=None if node is None else self._mesh.peer(str(node)),
             owner=self._owner(args),
             mapping=mapping_of(_texts(args, "map")),
         )
-        if args.get("plan"):
-            return {"schema": "meshkeep.restore-host/1", "plan": True, **await self._host.plan(wanted)}
-        done = await self._host.run(wanted, request.progress)
-        return {"schema": "meshkeep.restore-host/1", "plan": False, **done}
+        also, recovery = _texts(args, "property"), self._recovery(args)
+        peers = keepers(self._mesh) if wanted.peer is None else [wanted.peer]
+        gathered = await self._giver.fetch(peers, wanted.owner, recovery)
+        done = await (self._host.plan(wanted) if on_paper else self._host.run(wanted, request.progress))
+        known = {facts.name for one in gathered.found for facts in one.manifest.datasets}
+        missing = missing_copies(done["outcomes"], known)
+        properties: list[dict[str, Any]] = []
+        files: list[dict[str, str]] = []
+        if gathered.found and not on_paper:
+            properties = [
+                await self._giver.dataset(gathered, one["dataset"], one["to"], plain=apply, also=also)
+                for one in done["outcomes"]
+                if one["state"] in ("restored", "present")
+            ]
+        if apply and not on_paper:
+            files = self._giver.files(gathered, self._mesh.me().id, renamed=bool(wanted.mapping))
+        unknown = apply and not gathered.found
+        return {
+            "schema": "meshkeep.restore-host/1",
+            **done,
+            "plan": on_paper,
+            "manifest": as_json(gathered),
+            "missing": missing,
+            "properties": properties,
+            "files": files,
+            "partial": done["partial"] or bool(missing) or unknown or any(map(_unset, properties)),
+        }
+
+    def _recovery(self, args: Mapping[str, Any]) -> Identity | None:
+        return recovery_key(self._mesh, args.get("words"))
 
     def _wanted(self, args: Mapping[str, Any]) -> Wanted:
         node, before = args.get("from"), args.get("before")
@@ -62,6 +101,11 @@ class RestoreVerbs:
         view = self._mesh.view()
         member = view.by_name(str(owner)) or view.members.get(str(owner))
         return member.id if member else str(owner)
+
+
+def _unset(one: Mapping[str, Any]) -> bool:
+    """Whether a property that was to be set is not."""
+    return bool(one.get("failed"))
 
 
 def _dataset(args: Mapping[str, Any], key: str) -> str:

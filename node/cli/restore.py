@@ -20,6 +20,8 @@ from node.errors import Exit, MeshkeepError
 
 __all__ = ["restore"]
 
+_SHOWN = "mountpoint, canmount, sharenfs, sharesmb"
+
 if TYPE_CHECKING:
     from node.file_versions import Version
 
@@ -129,11 +131,27 @@ def _moment(text: str, now: float) -> int:
 )
 @click.option("--to", "target", metavar="DATASET", required=True, help="The new dataset; it must not exist.")
 @click.option("--dry-run", "-n", is_flag=True, help="Show what would be fetched, and change nothing.")
+@click.option("--properties", is_flag=True, help=f"Set the properties it had at home too, but not {_SHOWN}.")
+@click.option("--property", "also", multiple=True, metavar="NAME", help="Set this one too, whichever it is.")
+@click.option(
+    "--recovery-words", "words", is_flag=True, help="Open the manifest with the mesh's recovery words."
+)
 @click.option("--wait", is_flag=True, help="Wait for the outcome; the exit code is that of the outcome.")
 def dataset_(
-    dataset: str, source: str | None, at: str | None, target: str, dry_run: bool, wait: bool
-) -> None:
-    """Receive DATASET back, raw; its own key opens it. NODE: names the owner, if that is not this node."""
+    dataset: str,
+    source: str | None,
+    at: str | None,
+    target: str,
+    dry_run: bool,
+    properties: bool,
+    also: tuple[str, ...],
+    words: bool,
+    wait: bool,
+) -> int:
+    """Receive DATASET back, raw; its own key opens it. NODE: names the owner, if that is not this node.
+
+    The properties come from the sealed manifest that lies beside the replicas. Exit code 3: not all could be set.
+    """
     owner, name = located(dataset)
     args: dict[str, Any] = {"dataset": name, "owner": owner, "from": source, "at": at, "to": target}
     if (before := _maybe_moment(at, time.time())) is not None:
@@ -141,13 +159,48 @@ def dataset_(
     if dry_run:
         found = client.call("restore.plan", args)
         output.emit(found, _plan_lines(found), as_json=flags().json)
-        return
+        return int(Exit.OK)
     args["wait"] = wait
+    if properties or also:
+        args |= {"properties": properties, "property": list(also)}
+    if words:
+        args["words"] = _recovery_words()
     label = f"{source or name} → {target}"
     result = watch("restore.dataset", args, label, silent=flags().quiet or flags().json)
     line = outcome(f"{result.get('node') or source}:{name} → {target}", result, time.time())
+    told = result.get("properties")
     following = [f"  next  {result['next']}"] if result.get("next") else []
-    output.emit(result, [line, *following], as_json=flags().json)
+    output.emit(result, [line, *(_properties_lines(told) if told else []), *following], as_json=flags().json)
+    return int(Exit.PARTIAL if told and (told.get("error") or told.get("failed")) else Exit.OK)
+
+
+def _recovery_words() -> list[str]:
+    """From the terminal, unseen, or a line of stdin: they never stand in argv."""
+    if sys.stdin.isatty():
+        typed: str = click.prompt("the 24 recovery words", hide_input=True, err=True)
+        return typed.split()
+    return sys.stdin.readline().split()
+
+
+def _properties_lines(told: Mapping[str, Any]) -> list[str]:
+    """What was set, what was not, and what can be. Values may hold anything, and are shown so that they cannot."""
+    if told["error"]:
+        return [f"  {told['dataset']}: its properties are as they were: {told['error']}"]
+    lines = [f"  {told['dataset']}: {name}={_shown(value)} set" for name, value in told["set"].items()]
+    lines += [f"  {told['dataset']}: {name} not set: {why}" for name, why in told["failed"].items()]
+    lines += [
+        f"  {told['dataset']}: {name}={_shown(value)} at home (--property {name})"
+        for name, value in told["left"].items()
+    ]
+    root = told["encryption_root"]
+    if root not in (None, told["was"]):
+        how = f"once both keys are loaded: zfs change-key -i {told['dataset']}"
+        lines.append(f"  {told['dataset']}: at home it had its key from {root}; {how}")
+    return lines
+
+
+def _shown(value: str) -> str:
+    return value if value.isprintable() and value.isascii() else ascii(value)
 
 
 def _maybe_moment(text: str | None, now: float) -> int | None:
@@ -193,12 +246,34 @@ def _clock(when: int) -> str:
 @click.option("--owner", metavar="NODE", help="Only what was NODE's, of the hosts that this one succeeds.")
 @click.option("--map", "mapping", multiple=True, metavar="OLD=NEW", help="Put pool or dataset OLD at NEW.")
 @click.option("--dry-run", "-n", is_flag=True, help="Show what would be restored, and change nothing.")
-def host(source: str | None, owner: str | None, mapping: tuple[str, ...], dry_run: bool) -> int:
+@click.option(
+    "--apply-manifest",
+    is_flag=True,
+    help=f"Set the properties the datasets had, but not {_SHOWN}, and write the configuration's files; "
+    "where there is one, beside it as NAME.restored. Nothing is loaded by that.",
+)
+@click.option("--property", "also", multiple=True, metavar="NAME", help="Set this one too, whichever it is.")
+@click.option(
+    "--recovery-words", "words", is_flag=True, help="Open the manifest with the mesh's recovery words."
+)
+def host(
+    source: str | None,
+    owner: str | None,
+    mapping: tuple[str, ...],
+    dry_run: bool,
+    apply_manifest: bool,
+    also: tuple[str, ...],
+    words: bool,
+) -> int:
     """Bring back everything this host had, or the host it succeeds: each dataset from who has the newest copy.
 
     What exists is left as it is. The same command goes on where it was interrupted. Exit code 3: not all is back.
     """
     args: dict[str, Any] = {"from": source, "owner": owner, "map": list(mapping), "plan": dry_run}
+    if apply_manifest or also:
+        args |= {"apply_manifest": apply_manifest, "property": list(also)}
+    if words:
+        args["words"] = _recovery_words()
     if dry_run:
         found = client.call("restore.host", args)
     else:
@@ -224,5 +299,25 @@ def _host_lines(found: Mapping[str, Any]) -> list[str]:
     lines += [
         f"{one['node']} did not answer, and may keep newer copies: {one['why']}" for one in found["silent"]
     ]
+    lines += [f"{name}  no node that answered keeps a copy of it" for name in found["missing"]]
+    lines += _manifest_lines(found)
     following = [one["next"] for one in found["outcomes"] if one["next"]]
+    if any(one["written"] for one in found["files"]):
+        following.append("meshkeep config check, then meshkeep config reload")
     return lines + [f"  next  {command}" for command in following]
+
+
+def _manifest_lines(found: Mapping[str, Any]) -> list[str]:
+    """What the manifest said, what became of that, and where there is none why."""
+    lines = [
+        f"manifest of {one['name']} ({one['hostname']}), made {_clock(one['made'])}, "
+        f"from {one['node']}, opened by {one['opened_by']}: {', '.join(one['files']) or 'no files'}"
+        for one in found["manifest"]["found"]
+    ]
+    lines += [] if lines else ["no manifest could be had: properties and configuration are not known"]
+    lines += [f"  {problem}" for problem in found["manifest"]["problems"]]
+    for one in found["properties"]:
+        lines += _properties_lines(one)
+    for one in found["files"]:
+        lines.append(f"  {one['file']}  {one['written']}" + (f" ({one['why']})" if one["why"] else ""))
+    return lines

@@ -9,6 +9,7 @@ from typing import Any
 
 from mesh.link import IncomingStream, Link, LinkServer, Refusal
 from node.errors import Exit, MeshkeepError
+from node.key_archive import KeyArchive
 from node.local_state import LocalState
 from node.replica_places import Terms
 from node.replicas import Replicas
@@ -36,7 +37,7 @@ class Keeper:
 
         workers: Any = self.workers
         only_raw = role == "vault"
-        archive = path / f"keys-{name}"
+        archive = KeyArchive(path / f"keys-{name}")
         self.replicas = Replicas(
             self.zfs, workers, archive, terms=terms, only_raw=lambda: only_raw, now=clock
         )

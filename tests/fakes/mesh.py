@@ -18,6 +18,8 @@ from node.api import Request
 from node.exchange import Exchange
 from node.joining import Joining
 from node.local_state import LocalState
+from node.manifest_desk import ManifestDesk
+from node.manifest_store import ManifestStore
 from node.membership import Membership
 from node.peer_api import PeerApi
 from tests.fakes.wireguard import FakeWireGuard
@@ -198,7 +200,10 @@ class Wires:
         for name, host in self._hosts.items():
             exchange = Exchange(host.mesh, host.mesh.owned_by, random.Random(1))
             self.exchanges[name] = exchange
-            self._apis[name] = PeerApi(host.mesh, exchange, nothing)
+            desk = ManifestDesk(
+                host.mesh, ManifestStore(host.path / "manifests"), lambda clock=host.clock: clock[0]
+            )
+            self._apis[name] = PeerApi(host.mesh, exchange, nothing, desk)
             link: Any = _Wire(self, host)
             host.mesh.link = lambda wire=link: wire  # type: ignore[method-assign, misc]
 

@@ -80,6 +80,10 @@ RESTORED_HOST = {
     "made": [],
     "bytes": 5 << 30,
     "partial": False,
+    "manifest": {"found": [], "problems": ["cloud: away"]},
+    "missing": [],
+    "properties": [],
+    "files": [],
 }
 STATUS = {
     "schema": "meshkeep.status/1",
@@ -706,6 +710,17 @@ def test_nothing_heavy_is_imported_for_an_ordinary_command() -> None:
     assert not loaded & {"aiohttp", "asyncio", "http", "pydantic", "rich", "ssl", "subprocess", "tomllib"}
 
 
+PROPERTIES = {
+    "dataset": "tank/back",
+    "set": {"compression": "zstd"},
+    "failed": {},
+    "left": {"mountpoint": "/home\x1b[2J"},
+    "encryption_root": "tank",
+    "was": "tank/home",
+    "error": None,
+}
+
+
 class TestRestore:
     def test_shows_what_would_be_fetched(self, agent: FakeAgent, run: Run) -> None:
         agent.answers["restore.plan"] = RESTORE_PLAN
@@ -739,3 +754,61 @@ class TestRestore:
         assert code == Exit.PARTIAL
         assert "nas did not answer" in out
         assert "next  zfs load-key tank/home" in out
+
+    def test_shows_what_was_set_and_what_only_on_request(self, agent: FakeAgent, run: Run) -> None:
+        agent.answers["restore.dataset"] = DONE | {"properties": PROPERTIES}
+        words = ("restore", "dataset", "tank/home", "--to", "tank/back", "--properties", "--property", "x:y")
+        code, out, _ = run(*words)
+        assert code == 0
+        ((_, args),) = agent.asked
+        assert (args["properties"], args["property"]) == (True, ["x:y"])
+        assert "compression=zstd set" in out
+        assert "(--property mountpoint)" in out
+        assert "zfs change-key -i tank/back" in out
+        assert "\x1b" not in out
+
+    @pytest.mark.parametrize("bad", [{"error": "no manifest"}, {"failed": {"quota": "no room"}}])
+    def test_a_property_that_is_not_set_is_exit_3(
+        self, agent: FakeAgent, run: Run, bad: dict[str, Any]
+    ) -> None:
+        agent.answers["restore.dataset"] = DONE | {"properties": PROPERTIES | bad}
+        code, out, _ = run("restore", "dataset", "tank/home", "--to", "tank/back", "--properties")
+        assert code == Exit.PARTIAL
+        assert "no manifest" in out or "no room" in out
+
+    def test_shows_the_manifest_and_its_files(self, agent: FakeAgent, run: Run) -> None:
+        agent.answers["restore.host"] = RESTORED_HOST | {
+            "manifest": {
+                "found": [
+                    {
+                        "owner": "a",
+                        "name": "home",
+                        "hostname": "h.example",
+                        "made": NOW,
+                        "node": "cloud",
+                        "opened_by": "laptop",
+                        "datasets": 1,
+                        "files": ["meshkeep.toml"],
+                    }
+                ],
+                "problems": [],
+            },
+            "files": [{"file": "meshkeep.toml", "written": "/etc/meshkeep/meshkeep.toml", "why": ""}],
+            "missing": ["tank/lost"],
+            "properties": [PROPERTIES],
+        }
+        out = run("restore", "host", "--apply-manifest")[1]
+        assert "manifest of home (h.example)" in out
+        assert "opened by laptop" in out
+        assert "tank/lost  no node that answered keeps a copy of it" in out
+        assert "meshkeep config check" in out
+
+    def test_recovery_words_come_from_stdin_and_never_from_the_command_line(
+        self, agent: FakeAgent, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        agent.answers["restore.host"] = RESTORED_HOST
+        (tmp_path / "in").write_text("one two  three\n")
+        with (tmp_path / "in").open() as typed:
+            monkeypatch.setattr(sys, "stdin", typed)
+            assert run("restore", "host", "--recovery-words")[0] == 0
+        assert agent.asked[0][1]["words"] == ["one", "two", "three"]
