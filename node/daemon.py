@@ -32,6 +32,7 @@ from node.checks import Checks
 from node.clock import ClockWatch
 from node.commands import Commands
 from node.copies import keepers
+from node.drill import Drill
 from node.errors import Exit, MeshkeepError
 from node.exchange import Exchange
 from node.hooks import HookRunner
@@ -341,7 +342,10 @@ class Agent:
         )
         host = HostRestorer(self.zfs, restorer, self.mesh.local)
         giver = Giver(self.zfs, self.manifests, self._places.config, load)
-        restores = RestoreVerbs(self.mesh, restorer, host, giver)
+        drill = Drill(
+            self.zfs, restorer, self.mesh.local, self._places.socket.parent / "drill", now=time.time
+        )
+        restores = RestoreVerbs(self.mesh, restorer, host, giver, drill)
         api.register("restore.dataset", restores.dataset, access="root")
         api.register("restore.plan", restores.plan, access="root")
         api.register("restore.host", restores.host, access="root")
@@ -351,6 +355,7 @@ class Agent:
         needed = self.replicator.needed
         snapshots = SnapshotVerbs(self.zfs, self.mesh, self.replicator, self.snapshotter)
         api.register("snapshot.take", snapshots.take, access="root")
+        api.register("restore.drill", restores.drill, access="root")
         api.register("snapshot.list", snapshots.listing, access="group")
         api.register("snapshot.hold", snapshots.hold, access="root")
         api.register("snapshot.release", snapshots.release, access="root")

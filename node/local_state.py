@@ -1,5 +1,5 @@
 """Small facts that belong to this host alone: where peers were once reached, the terms of a vault, and which datasets
-are being restored."""
+are being restored, and what drills made and proved."""
 
 import json
 from collections.abc import Mapping
@@ -19,6 +19,8 @@ class LocalState:
         self._hints = path / "hints.json"
         self._terms = path / "vault.json"
         self._restoring = path / "restoring.json"
+        self._drills = path / "drills.json"
+        self._proven = path / "proven.json"
         self._known: dict[str, tuple[Endpoint, ...]] | None = None
 
     def hints(self) -> Mapping[str, tuple[Endpoint, ...]]:
@@ -56,3 +58,31 @@ class LocalState:
     def end_restore(self, dataset: str) -> None:
         """It is whole, or nothing of it is there."""
         write_durably(self._restoring, json.dumps(sorted(self.restoring() - {dataset})).encode())
+
+    def drills(self) -> frozenset[str]:
+        """Datasets that drills made here and have not destroyed yet."""
+        return frozenset(json.loads(self._drills.read_text())) if self._drills.exists() else frozenset()
+
+    def begin_drill(self, scratch: str) -> None:
+        """Durable when this returns, and before *scratch* is made: what is not written here is never destroyed."""
+        write_durably(self._drills, json.dumps(sorted({*self.drills(), scratch})).encode())
+
+    def end_drill(self, scratch: str) -> None:
+        """It is destroyed."""
+        write_durably(self._drills, json.dumps(sorted(self.drills() - {scratch})).encode())
+
+    def proven(self, dataset: str, node: str) -> int | None:
+        """When (epoch seconds) a drill last read the copy of *dataset* on *node* with its key; None for never."""
+        found = self._all_proven().get(f"{node}:{dataset}")
+        return None if found is None else int(found["at"])
+
+    def save_proven(self, dataset: str, node: str, facts: Mapping[str, int | str]) -> None:
+        """What a drill proved. `facts` has "at", in epoch seconds."""
+        known = {**self._all_proven(), f"{node}:{dataset}": dict(facts)}
+        write_durably(self._proven, json.dumps(known, sort_keys=True).encode())
+
+    def _all_proven(self) -> dict[str, dict[str, int | str]]:
+        found: dict[str, dict[str, int | str]] = (
+            json.loads(self._proven.read_text()) if self._proven.exists() else {}
+        )
+        return found

@@ -94,6 +94,7 @@ class Overview:
                     "as_of": job.as_of,
                     "state": job.state,
                     "late_after": job.rule.late_after,
+                    "proven": self._mesh.local.proven(name, job.target),
                 }
                 for job in jobs
                 if job.dataset == name

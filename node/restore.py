@@ -70,7 +70,7 @@ class Restorer:
     async def restore(self, wanted: Wanted, progress: Tell) -> dict[str, Any]:
         """Raises MeshkeepError. An interrupted restore is resumed by asking for the same again."""
         await self._check_place(wanted)
-        return await self.fetch(wanted, await self._choose(wanted), progress)
+        return await self.fetch(wanted, await self.choose(wanted), progress)
 
     async def fetch(self, wanted: Wanted, copy: Copy, progress: Tell) -> dict[str, Any]:
         """Restore *copy*, found before, as `wanted.to`, whose parent exists. Raises MeshkeepError."""
@@ -88,7 +88,7 @@ class Restorer:
     async def plan(self, wanted: Wanted) -> dict[str, Any]:
         """What `restore` would do. Changes nothing. Raises MeshkeepError where that would be refused."""
         await self._check_place(wanted)
-        copy = await self._choose(wanted)
+        copy = await self.choose(wanted)
         decided = plan(*await self._both(wanted, copy), _rule(wanted, copy))
         if isinstance(decided, Conflict):
             raise _occupied(wanted, "; ".join(decided.evidence))
@@ -191,7 +191,7 @@ class Restorer:
             return False
         return True
 
-    async def _choose(self, wanted: Wanted) -> Copy:
+    async def choose(self, wanted: Wanted) -> Copy:
         """The copy that is meant, of those that are ours, up to the snapshot that is wanted."""
         found = await self._found(wanted)
         cut = [copy.up_to(end) for copy in found if (end := _end(wanted, copy)) is not None]

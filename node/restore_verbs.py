@@ -6,6 +6,7 @@ from typing import Any
 from mesh.identity import Identity
 from node.api import Request
 from node.copies import keepers
+from node.drill import FILES, Drill
 from node.errors import Exit, MeshkeepError
 from node.manifest_apply import Giver
 from node.manifests import as_json, recovery_key
@@ -18,11 +19,14 @@ from zfs.names import InvalidName, check_dataset
 class RestoreVerbs:
     """Handlers. An owner may be named by its node's name or id."""
 
-    def __init__(self, mesh: Membership, restorer: Restorer, host: HostRestorer, giver: Giver) -> None:
+    def __init__(
+        self, mesh: Membership, restorer: Restorer, host: HostRestorer, giver: Giver, drill: Drill
+    ) -> None:
         self._mesh = mesh
         self._restorer = restorer
         self._host = host
         self._giver = giver
+        self._drill = drill
 
     async def dataset(self, request: Request) -> dict[str, Any]:
         """One dataset, and if asked for the properties that it had at home."""
@@ -77,6 +81,19 @@ class RestoreVerbs:
             "files": files,
             "partial": done["partial"] or bool(missing) or unknown or any(map(_unset, properties)),
         }
+
+    async def drill(self, request: Request) -> dict[str, Any]:
+        """Prove that a copy can be restored; `key` is the passphrase, if it is to be opened."""
+        args = request.args
+        node, key = args.get("from"), args.get("key")
+        report = await self._drill.run(
+            _dataset(args, "dataset"),
+            None if node is None else str(node),
+            None if key is None else str(key).encode(),
+            None if args.get("all") else FILES,
+            request.progress,
+        )
+        return {"schema": "meshkeep.restore-drill/1", **report}
 
     def _recovery(self, args: Mapping[str, Any]) -> Identity | None:
         return recovery_key(self._mesh, args.get("words"))

@@ -38,7 +38,7 @@ class Problem:
 def dataset_line(
     name: str, node: str, snapshots: int, newest: int | None, replicas: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """One entry of ``datasets``; replicas are {"node", "as_of", "state"}, perhaps with "late_after"."""
+    """One entry of ``datasets``; replicas are {"node", "as_of", "state"}, perhaps with "late_after" and "proven"."""
     return {
         "name": name,
         "node": node,
@@ -49,10 +49,14 @@ def dataset_line(
 
 
 def _replica(one: Mapping[str, Any]) -> dict[str, Any]:
-    """`late_after` is said only where a rule has its own."""
+    """`late_after` is said only where a rule has its own, `proven` (epoch seconds) once a drill has read the copy."""
     found = {"node": one["node"], "as_of": one["as_of"], "state": one["state"]}
-    limit = one.get("late_after")
-    return found if limit in (None, LATE_AFTER) else {**found, "late_after": limit}
+    limit, proven = one.get("late_after"), one.get("proven")
+    if limit not in (None, LATE_AFTER):
+        found["late_after"] = limit
+    if proven is not None:
+        found["proven"] = proven
+    return found
 
 
 def report_body(datasets: Sequence[Mapping[str, Any]], limit: int) -> bytes:
@@ -88,6 +92,7 @@ def read_report(body: bytes, node: str) -> list[dict[str, Any]]:
                 "as_of": _number(one.get("as_of")),
                 "state": str(one.get("state", "")),
                 "late_after": _number(one.get("late_after")),
+                "proven": _number(one.get("proven")),
             }
             for one in (raw if isinstance(raw, list) else [])
             if isinstance(one, dict) and isinstance(one.get("node"), str)

@@ -321,3 +321,53 @@ def _manifest_lines(found: Mapping[str, Any]) -> list[str]:
     for one in found["files"]:
         lines.append(f"  {one['file']}  {one['written']}" + (f" ({one['why']})" if one["why"] else ""))
     return lines
+
+
+@restore.command("drill")
+@click.argument("dataset")
+@click.option("--from", "source", metavar="NODE", help="Whose copy; default: who has the newest.")
+@click.option(
+    "--key-file",
+    type=click.Path(path_type=Path),
+    help="The file with the passphrase, - for stdin. Default: ask.",
+)
+@click.option("--no-key", is_flag=True, help="Only receive it: whether it opens stays unproven.")
+@click.option("--all", "everything", is_flag=True, help="Read every file, not some at random.")
+def drill(dataset: str, source: str | None, key_file: Path | None, no_key: bool, everything: bool) -> int:
+    """Prove that a copy can be restored: receive its newest snapshot aside, open it, read files, destroy it again.
+
+    Exit code 3: it was received, and not opened.
+    """
+    args: dict[str, Any] = {"dataset": dataset, "from": source, "all": everything}
+    if not no_key:
+        args["key"] = _passphrase(key_file)
+    label = f"drill {source or dataset}"
+    found = watch("restore.drill", args, label, silent=flags().quiet or flags().json)
+    line = f"{found['node']}:{found['dataset']}@{found['snapshot']}  {found['state']}"
+    if found["state"] == "proven":
+        read = f"{found['files']} of {found['of']} files, {output.size(found['bytes_read'])}, read to the end"
+        output.emit(found, [f"{line} · {read}"], as_json=flags().json)
+        return int(Exit.OK)
+    output.emit(found, [f"{line}: {found['why']}"], as_json=flags().json)
+    return int(Exit.PARTIAL)
+
+
+def _passphrase(path: Path | None) -> str | None:
+    """Its first line; asked for at a terminal, and none where there is neither."""
+    if path is not None and str(path) != "-":
+        try:
+            return path.read_text(encoding="utf-8").partition("\n")[0]
+        except OSError as error:
+            raise MeshkeepError(
+                f"the key file {path} cannot be read: {error.strerror}",
+                code="no_key_file",
+                exit=Exit.NOT_FOUND,
+            ) from None
+    if path is not None:
+        return sys.stdin.readline().rstrip("\n")
+    if not sys.stdin.isatty():
+        return None
+    typed: str = click.prompt(
+        "its passphrase (empty: do not open it)", hide_input=True, err=True, default="", show_default=False
+    )
+    return typed or None

@@ -80,6 +80,12 @@ def _dataset(dataset: dict[str, Any], own: str, now: float) -> list[str]:
         dataset["name"] if dataset.get("node") in (None, own) else f"{dataset['node']}:{dataset['name']}",
         count if newest is None else f"{count}  last {output.ago(newest, now)}",
         ", ".join(replica["node"] for replica in held) or "nobody",
-        ", ".join(f"{replica['node']} {output.ago(replica['as_of'], now)}" for replica in held) or "-",
+        ", ".join(_as_of(replica, now) for replica in held) or "-",
         ", ".join(states) or "-",
     ]
+
+
+def _as_of(replica: dict[str, Any], now: float) -> str:
+    proven = replica.get("proven")
+    text = f"{replica['node']} {output.ago(replica['as_of'], now)}"
+    return text if proven is None else f"{text} (proven {output.ago(proven, now)} ago)"

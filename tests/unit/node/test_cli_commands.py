@@ -721,6 +721,22 @@ PROPERTIES = {
 }
 
 
+DRILLED = {
+    "schema": "meshkeep.restore-drill/1",
+    "dataset": "tank/home",
+    "node": "cloud",
+    "snapshot": "s",
+    "as_of": NOW,
+    "bytes": 5,
+    "at": NOW,
+    "state": "proven",
+    "why": "",
+    "files": 40,
+    "of": 99,
+    "bytes_read": 1 << 30,
+}
+
+
 class TestRestore:
     def test_shows_what_would_be_fetched(self, agent: FakeAgent, run: Run) -> None:
         agent.answers["restore.plan"] = RESTORE_PLAN
@@ -812,3 +828,25 @@ class TestRestore:
             monkeypatch.setattr(sys, "stdin", typed)
             assert run("restore", "host", "--recovery-words")[0] == 0
         assert agent.asked[0][1]["words"] == ["one", "two", "three"]
+
+    def test_a_drill_says_what_it_read(self, agent: FakeAgent, run: Run, tmp_path: Path) -> None:
+        agent.answers["restore.drill"] = DRILLED
+        (tmp_path / "key").write_text("correct horse\n")
+        code, out, _ = run("restore", "drill", "tank/home", "--key-file", str(tmp_path / "key"), "--all")
+        assert code == 0
+        assert out == "cloud:tank/home@s  proven · 40 of 99 files, 1G, read to the end\n"
+        args = {"dataset": "tank/home", "from": None, "all": True, "key": "correct horse"}
+        assert agent.asked == [("restore.drill", args)]
+
+    def test_a_drill_that_opened_nothing_is_exit_3(self, agent: FakeAgent, run: Run) -> None:
+        agent.answers["restore.drill"] = DRILLED | {"state": "received, unproven", "why": "no key"}
+        code, out, _ = run("restore", "drill", "tank/home", "--from", "cloud", "--no-key")
+        assert code == Exit.PARTIAL
+        assert "received, unproven: no key" in out
+        assert "key" not in agent.asked[0][1]
+
+    def test_a_key_file_that_is_not_there(self, agent: FakeAgent, run: Run, tmp_path: Path) -> None:
+        code, _, err = run("restore", "drill", "tank/home", "--key-file", str(tmp_path / "none"))
+        assert code == Exit.NOT_FOUND
+        assert str(tmp_path / "none") in err
+        assert agent.asked == []

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from node.drill import Drill
 from node.errors import Exit, MeshkeepError
 from node.manifest_apply import ASKED_FOR, Giver
 from node.restore_verbs import RestoreVerbs
@@ -44,7 +45,10 @@ class Burned:
     def verbs(self) -> RestoreVerbs:
         manifests = self.world.manifests("phoenix")
         giver = Giver(self.data.home, manifests, self.config, load)
-        return RestoreVerbs(self.world.hosts["phoenix"].mesh, self.data.restorer, self.data.host, giver)
+        mounts, clock = self.config.parent / "mounts", self.data.clock
+        drill = Drill(self.data.home, self.data.restorer, self.data.local, mounts, now=clock)
+        mesh = self.world.hosts["phoenix"].mesh
+        return RestoreVerbs(mesh, self.data.restorer, self.data.host, giver, drill)
 
     async def host(self, **args: Any) -> dict[str, Any]:
         return await self.verbs().host(request(**args))
@@ -204,6 +208,12 @@ class TestHost:
         with pytest.raises(MeshkeepError):
             await burned.host(**bad)
         assert burned.data.here() == []
+
+
+async def test_a_drill_without_a_key_says_what_is_not_proven(burned: Burned) -> None:
+    report = await burned.verbs().drill(request(dataset="tank/home"))
+    assert (report["schema"], report["state"]) == ("meshkeep.restore-drill/1", "received, unproven")
+    assert burned.data.here() == []
 
 
 def test_the_command_names_what_it_only_shows() -> None:
