@@ -11,6 +11,7 @@ _REPLICAS = "tests/unit/node/test_replicas.py"
 _REPLICATOR = "tests/unit/node/test_replicator.py"
 _GUARD_ORDER = "tests/unit/node/test_guard_order.py"
 _RIGHTS = "tests/unit/node/test_replica_rights.py"
+_MANIFESTS = "tests/unit/node/test_manifests.py"
 _RESTORE_HOST = "tests/unit/node/test_restore_host.py"
 _RESTORE = "tests/unit/node/test_restore.py"
 
@@ -191,5 +192,40 @@ SERVING = (
         "bool(self.found.silent) or any(",
         "any(",
         _RESTORE_HOST,
+    ),
+    Mutant(
+        "an admin opens a manifest for whoever asks",
+        "node/manifest_desk.py",
+        "if signer != self._mesh.view().members[owner].public:",
+        "if False:",
+        _MANIFESTS,
+    ),
+    Mutant(
+        "a manifest that another node signed is believed",
+        "node/manifests.py",
+        "if opened.signer != view.members[owner].public:",
+        "if False:",
+        _MANIFESTS,
+    ),
+    Mutant(
+        "vaults are readers of manifests",
+        "node/manifests.py",
+        'if one.role == "admin"}',
+        'if one.role != "client"}',
+        _MANIFESTS,
+    ),
+    Mutant(
+        "a drill destroys what it did not make",
+        "node/drill.py",
+        'if parent.endswith(f"/{FOLDER}") and properties.get(MARK) == "yes":',
+        "if True:",
+        "tests/unit/node/test_drill.py",
+    ),
+    Mutant(
+        "a restore moves a mountpoint unasked",
+        "node/manifest_apply.py",
+        '"mountpoint", "canmount", "sharenfs"',
+        '"canmount", "sharenfs"',
+        "tests/unit/node/test_restore_verbs.py",
     ),
 )
