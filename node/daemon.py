@@ -38,6 +38,8 @@ from node.exchange import Exchange
 from node.hooks import HookRunner
 from node.jobs_verbs import JobVerbs
 from node.joining import Joining
+from node.key_archive import KeyArchive
+from node.key_verbs import KeyApprovals
 from node.leftovers import Leftovers, Nodes
 from node.local_state import LocalState
 from node.manifest_apply import Giver
@@ -134,14 +136,17 @@ class Agent:
         )
         self.mesh.changed.append(self._mesh_changed)
         self.storage = Storage(self.zfs, self.mesh.local, lambda: self._settings.storage_under)
+        keys = KeyArchive(self._places.state / "keys")
         self.replicas = Replicas(
             self.zfs,
             self.workers,
-            self._places.state / "keys",
+            keys,
             terms=self.storage.terms,
             only_raw=lambda: self.mesh.my_role() == "vault",
             now=time.time,
+            named=self._name_of,
         )
+        self.approvals = KeyApprovals(self.zfs, keys, terms=self.storage.terms, named=self._name_of)
         self.keeper = ReplicaKeeper(
             self.zfs,
             terms=self.storage.terms,
@@ -329,6 +334,7 @@ class Agent:
         api.register("share.remove", verbs.share_remove, access="root")
         api.register("storage.vouch", self.keeper.vouch, access="root")
         api.register("storage.plan", self.keeper.plan, access="group")
+        self.approvals.register(api)
         api.register("mount", verbs.mount, access="root")
         api.register("umount", verbs.umount, access="root")
         self._register_restore(api)
@@ -349,13 +355,13 @@ class Agent:
         api.register("restore.dataset", restores.dataset, access="root")
         api.register("restore.plan", restores.plan, access="root")
         api.register("restore.host", restores.host, access="root")
+        api.register("restore.drill", restores.drill, access="root")
 
     def _register_policy(self, api: Api) -> None:
         """The verbs about snapshots and the rules for them."""
         needed = self.replicator.needed
         snapshots = SnapshotVerbs(self.zfs, self.mesh, self.replicator, self.snapshotter)
         api.register("snapshot.take", snapshots.take, access="root")
-        api.register("restore.drill", restores.drill, access="root")
         api.register("snapshot.list", snapshots.listing, access="group")
         api.register("snapshot.hold", snapshots.hold, access="root")
         api.register("snapshot.release", snapshots.release, access="root")
@@ -654,6 +660,7 @@ class Agent:
         found += [self.metrics.problem] if self.metrics.problem else []
         found += [Problem(notice.code, notice.text, notice.hint) for notice in self.snapshotter.notices]
         found += self.keeper.problems()
+        found += self.approvals.problems()
         found += self.manifests.problems()
         found += [Problem("not_shared", skipped.reason) for skipped in self.sharing.skipped]
         for job in self.replicator.jobs:

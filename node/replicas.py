@@ -9,16 +9,15 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import wraps
-from pathlib import Path
 from typing import Any, ParamSpec
 
 from mesh.link_errors import Refusal
 from mesh.link_server import IncomingStream
-from node.key_archive import KeyArchive
+from node.key_archive import KeyArchive, Pending, short
 from node.offers import Offer, SendBack
 from node.replica_places import KEY, RECEIVE_USER, RECEIVED, Places, Replica, Terms, well_formed
 from node.transfers import Workers
-from replication.errors import Interrupted, TransferFailed, of_zfs
+from replication.errors import Interrupted, KeyChanged, TransferFailed, of_zfs
 from replication.guard import FLOOR_HOLD
 from replication.jobs import ReceiveOutcome
 from replication.transfer import Transfer
@@ -51,25 +50,31 @@ def _said(method: Answers[P]) -> Answers[P]:
 
 
 class Replicas:
-    """The target's side of replication. All methods raise `mesh.link.Refusal` for what they will not do."""
+    """The target's side of replication. All methods raise `mesh.link.Refusal` for what they will not do.
+
+    `keys` remembers under which wrapped keys the replicas came; `named` gives the name of a node id.
+    """
 
     def __init__(
         self,
         zfs: Zfs,
         workers: Workers,
-        archive: Path,
+        keys: KeyArchive,
         *,
         terms: Callable[[], Awaitable[Terms | None]],
         only_raw: Callable[[], bool],
         now: Callable[[], float],
+        named: Callable[[str], str] = str,
     ) -> None:
         self._zfs = zfs
         self._workers = workers
-        self._keys = KeyArchive(archive)
+        self._keys = keys
+        self._named = named
         self._places = Places(zfs, terms)
         self._only_raw = only_raw
         self._now = now
         self._receiving: dict[str, Transfer[ReceiveOutcome]] = {}
+        self._pinned: set[str] = set()
 
     @property
     def receiving(self) -> frozenset[str]:
@@ -137,7 +142,7 @@ class Replicas:
         if replica.look is None:
             await self._places.prepare(replica)
         await self._refuse_what_cannot_fit(replica, offer)
-        pinned = replica.look.properties.get(KEY) if replica.look and replica.look.snapshots else None
+        pinned = await self._pin(replica)
         sock = await stream.accept({"replica": replica.dataset})
         transfer = await self._workers.receive(
             sock,
@@ -151,12 +156,54 @@ class Replicas:
         outcome: ReceiveOutcome | None = None
         try:
             outcome = await transfer.outcome()
+        except KeyChanged as error:
+            raise self._refused_key(replica, owners[0], pinned, transfer.said, error) from error
         except TransferFailed as error:
             failure = error
         finally:
             if self._receiving.get(replica.dataset) is transfer:
                 del self._receiving[replica.dataset]
-        return await self._confirm(replica, offer, outcome, failure)
+        return await self._confirm(replica, offer, pinned, outcome, failure)
+
+    async def _pin(self, replica: Replica) -> str | None:
+        """The key that its snapshots came under. One inherited from the replica above it is not its own: a crash came
+        before that was noted.
+        """
+        if replica.look is None or not replica.look.snapshots:
+            self._pinned.discard(replica.dataset)
+            return None
+        pin = replica.look.properties.get(KEY)
+        if pin is None or replica.dataset in self._pinned:
+            return pin
+        if (await self._zfs.get(replica.dataset, [KEY]))[KEY].source != "local":
+            return None
+        self._pinned.add(replica.dataset)
+        return pin
+
+    def _refused_key(
+        self, replica: Replica, by: str, pin: str | None, said: ReceiveOutcome | None, error: KeyChanged
+    ) -> Refusal:
+        """Whether the other key is its owner's own is for a person at this console to say: noted for that."""
+        if said is None or not said.key_fingerprint or pin is None:
+            return Refusal(error.code, error.text, "", exit=1)
+        offered = Pending(
+            owner=replica.owner,
+            dataset=replica.source,
+            by=by,
+            pinned=pin,
+            fingerprint=said.key_fingerprint,
+            payload=said.begin,
+            since=int(self._now()),
+        )
+        log.warning("%s offered another key for %s: %s", by, replica.dataset, error.text)
+        try:
+            self._keys.offer(offered)
+        except OSError as trouble:  # a full disk must not hide why the stream was refused
+            log.warning("cannot note the key that was offered: %s", trouble)
+        hint = (
+            f"meshkeep key approve {self._named(replica.owner)}:{replica.source} {short(offered.fingerprint)}"
+        )
+        return Refusal(error.code, error.text, hint, exit=1)
 
     async def _hold_all(self, replica: Replica) -> None:
         """A crash between receiving and confirming leaves a snapshot without its hold: make up for it."""
@@ -201,7 +248,12 @@ class Replicas:
             raise Refusal("mixed_modes", "raw and plain streams of one dataset are never mixed", "")
 
     async def _confirm(
-        self, replica: Replica, offer: Offer, outcome: ReceiveOutcome | None, failure: TransferFailed | None
+        self,
+        replica: Replica,
+        offer: Offer,
+        pinned: str | None,
+        outcome: ReceiveOutcome | None,
+        failure: TransferFailed | None,
     ) -> dict[str, Any]:
         """Judge by what is there. Hold it, note the receipt and the key it came with."""
         try:
@@ -218,7 +270,8 @@ class Replicas:
         changes = {"canmount": "noauto"}
         if outcome is not None and outcome.key_fingerprint:
             self._keys.keep(replica.owner, replica.source, outcome.key_fingerprint, outcome.begin)
-            changes[KEY] = outcome.key_fingerprint
+            if pinned is None:  # later only a person at this console changes it
+                changes[KEY] = outcome.key_fingerprint
         if any(look.properties.get(name) != value for name, value in changes.items()):
             await self._zfs.set(replica.dataset, changes)
         await self._zfs.set(here.full_name, {RECEIVED: str(received)})

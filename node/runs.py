@@ -425,6 +425,19 @@ async def _peer_knows_better(
     return error
 
 
+def _key_changed(job: Job, error: transfer_errors.KeyChanged) -> MeshkeepError:
+    told = error.__cause__
+    command = told.hint if isinstance(told, PeerRefused) and told.hint else "meshkeep key pending"
+    return MeshkeepError(
+        f"cannot replicate {job.dataset} to {job.target}: key changed",
+        code=error.code,
+        exit=Exit.REFUSED,
+        why=f"{error.text}\n"
+        f"if you changed it, say so at the console of {job.target}; if you did not, somebody else did",
+        hint=f"on {job.target}, as root: {command}",
+    )
+
+
 def explain(job: Job, error: Exception) -> tuple[str, MeshkeepError]:
     """The state a job is in after *error*, and what a person is told."""
     what = f"cannot replicate {job.dataset} to {job.target}"
@@ -452,6 +465,8 @@ def explain(job: Job, error: Exception) -> tuple[str, MeshkeepError]:
             return "blocked", MeshkeepError(
                 f"{what}: {error.text}", code=error.code, exit=Exit.REFUSED, hint=error.hint
             )
+        case transfer_errors.KeyChanged():
+            return "blocked", _key_changed(job, error)
         case transfer_errors.Permanent():
             return "blocked", MeshkeepError(f"{what}: {error.text}", code=error.code, exit=Exit.REFUSED)
         case transfer_errors.TransferFailed():

@@ -85,7 +85,7 @@ async def _spawn(
 
 
 class Transfer(Generic[T]):
-    """One worker under way. `bytes` is how much of the stream has passed."""
+    """One worker under way. `bytes` is how much of the stream has passed, `said` its outcome once it has told it."""
 
     def __init__(
         self,
@@ -95,6 +95,7 @@ class Transfer(Generic[T]):
         stderr: IO[bytes] | None = None,
     ) -> None:
         self.bytes = 0
+        self.said: T | None = None
         self._process = process
         self._parse = parse
         self._progress = progress
@@ -135,6 +136,7 @@ class Transfer(Generic[T]):
             raise WorkerDied(
                 f"the transfer worker ended ({self._process.returncode}) without an outcome. {last}"
             )
+        self.said = said
         if said.code:
             raise of_code(said.code, said.text)
         return said

@@ -22,6 +22,7 @@ COMMANDS = {
     "check": Lazy("node.cli.check:check", "Check snapshots and pools, as a Nagios plugin."),
     "metrics": Lazy("node.cli.metrics:metrics", "Print metrics in Prometheus's text format."),
     "config": Lazy("node.cli.config:config", "Check or reload the configuration."),
+    "key": Lazy("node.cli.key:key", "Keys of encrypted datasets; changes of them that wait for your word."),
     "vault": Lazy("node.cli.vault:vault", "Set up a host that only stores."),
     "agent": Lazy("node.cli.agent:agent", "Run the agent (systemd does this)."),
     "version": Lazy("node.cli.agent:version", "Print the version."),

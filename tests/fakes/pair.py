@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from mesh.link import IncomingStream, Link, LinkServer, Refusal
 from node.errors import Exit, MeshkeepError
 from node.job import Report
+from node.key_archive import KeyArchive
 from node.local_state import LocalState
 from node.offers import dataset_of
 from node.replica_places import Terms
@@ -36,7 +37,7 @@ class Clock:
 
 
 class Pair:
-    """`owners` is whose roots the caller owns, as cloud sees it; `role` what cloud is."""
+    """`owners` is whose roots the caller owns, as cloud sees it; `role` what cloud is, `named` the names of nodes."""
 
     def __init__(self, archive: Path, room: int = 1 << 30, quota: int | None = None) -> None:
         self.clock = Clock()
@@ -50,6 +51,7 @@ class Pair:
         self.asked: list[str] = []
         self.refusals: list[Refusal] = []
         self.archive = archive
+        self.named: Mapping[str, str] = {}
         self.replicas = self.serving()
         self.replicator = self.another_replicator()
         workers: Any = self.sending
@@ -66,10 +68,11 @@ class Pair:
         self.replicas = Replicas(
             self.cloud,
             workers,
-            self.archive,
+            KeyArchive(self.archive),
             terms=terms,
             only_raw=lambda: self.role == "vault",
             now=self.clock,
+            named=lambda node: self.named.get(node, node),
         )
         return self.replicas
 

@@ -78,6 +78,7 @@ class FakeTransfer(Generic[T]):
 
     def __init__(self, work: Callable[[Progress, int], T], progress: Progress | None) -> None:
         self.bytes = 0
+        self.said: T | None = None
         self._loop = asyncio.get_running_loop()
         self._progress = progress
         self._reader, self._writer = os.pipe()
@@ -91,6 +92,7 @@ class FakeTransfer(Generic[T]):
             await self.cancel()
             raise
         self._count(said.bytes)
+        self.said = said
         if said.code:
             raise of_code(said.code, said.text)
         return said

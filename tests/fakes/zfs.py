@@ -63,13 +63,17 @@ class FakeZfs:
         self.state.vdev_errors[pool] = (read, write, checksum)
 
     def change_passphrase(self, dataset: str, passphrase: bytes) -> None:
-        """As ``zfs change-key``: the next raw stream carries the new wrap."""
+        """As ``zfs change-key``: the next raw streams of it and of those that inherit its key carry new wraps."""
         node = self.state.node(dataset, write=True)
         if node.wrap is None or not node.key_available:
             raise errors.KeyUnavailable(dataset)
+        inheriting = [one for one in self.state.below(dataset) if one.key_root is node.key_root]
         node.wrap = wrapped(passphrase, self.state.rng, node.wrap.guid)
-        node.key_root = node
         node.key_loaded = True
+        for one in inheriting:
+            one.key_root = node
+            if one is not node and one.wrap is not None:
+                one.wrap = replace(node.wrap, guid=one.wrap.guid, master_key=self.state.rng.randbytes(32))
 
     def unload_key(self, dataset: str) -> None:
         """As ``zfs unload-key`` of an encryption root."""

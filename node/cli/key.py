@@ -1,0 +1,83 @@
+"""key: the wrapped keys of what is stored here, and whose word changes them."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from node import client
+from node.cli import output
+from node.cli.base import flags, group
+
+__all__ = ["key"]
+
+SHORT = 16
+
+key = group("key", "Keys of encrypted datasets, and changes of them that wait for your word.")
+
+
+@key.command("pending")
+@click.argument("which", metavar="[OWNER:DATASET]", required=False)
+def pending(which: str | None) -> None:
+    """Other keys that were offered for what this host stores. Until you decide, the replica stays as it is."""
+    result = client.call("key.pending", {"which": which} if which else {})
+    output.emit(result, _waiting(result["pending"], time.time()), as_json=flags().json)
+
+
+def _waiting(waiting: Sequence[Mapping[str, Any]], now: float) -> list[str]:
+    if not waiting:
+        return ["no key waits for your word"]
+    rows = [
+        [
+            f"{one['node']}:{one['dataset']}",
+            one["pinned"][:SHORT],
+            one["offered"][:SHORT],
+            f"{output.ago(one['since'], now)} ago",
+            one["by"],
+        ]
+        for one in waiting
+    ]
+    first = waiting[0]
+    short, place = first["offered"][:SHORT], f"{first['node']}:{first['dataset']}"
+    lines = output.table(["REPLICA", "PINNED", "OFFERED", "SINCE", "BY"], rows)
+    lines += [
+        "",
+        "Ask the owner whether the key was changed, not over a host that may be in other hands.",
+        f"it was:      meshkeep key approve {place} {short}",
+        f"it was not:  meshkeep key refuse {place}",
+    ]
+    if first["kin"]:
+        lines.append(
+            f"with the {len(first['kin'])} under the same passphrase: "
+            f"meshkeep key approve --all-of {first['node']} {short}"
+        )
+    return lines
+
+
+@key.command("approve")
+@click.argument("words", metavar="[OWNER:DATASET] FINGERPRINT", nargs=-1)
+@click.option("--all-of", metavar="OWNER", help="All that wait under the same passphrase as that key.")
+@click.option("--without-old", is_flag=True, help="Though the old key is not in the archive to be put back.")
+def approve(words: tuple[str, ...], all_of: str | None, without_old: bool) -> None:
+    """Take the key that was offered. What is stored opens with the new passphrase from the next stream on."""
+    if len(words) != (1 if all_of else 2):
+        raise click.UsageError("give OWNER:DATASET FINGERPRINT, or --all-of OWNER FINGERPRINT")
+    args: dict[str, Any] = {"fingerprint": words[-1]}
+    args |= {"all_of": all_of} if all_of else {"which": words[0]}
+    result = client.call("key.approve", args | ({"without_old": True} if without_old else {}))
+    lines = [
+        f"{one['node']}:{one['dataset']}  pinned to {one['offered'][:SHORT]}; the next stream goes through"
+        for one in result["approved"]
+    ]
+    output.emit(result, lines, as_json=flags().json)
+
+
+@key.command("refuse")
+@click.argument("which", metavar="OWNER:DATASET")
+def refuse(which: str) -> None:
+    """Forget the key that was offered. The replica stays under the one it has."""
+    result = client.call("key.refuse", {"which": which})
+    one = result["refused"]
+    line = f"{one['node']}:{one['dataset']}  stays pinned to {one['pinned'][:SHORT]}"
+    output.emit(result, [line], as_json=flags().json)
