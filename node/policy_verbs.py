@@ -145,7 +145,7 @@ class PolicyVerbs:
         resolution = await self._rules.resolution()
         seen = await self._see(resolution.chosen)
         decided = seen.tick(resolution)
-        warned = replace(decided, warnings=(*decided.warnings, *waits(decided, seen.counts)))
+        warned = replace(decided, warnings=(*decided.warnings, *waits(decided, seen.counts, resolution)))
         return {"schema": "meshkeep.policy-plan/1", **plan_body(warned)}
 
     async def test(self, request: Request) -> dict[str, Any]:
@@ -171,7 +171,7 @@ class PolicyVerbs:
                 "prune_more": _prunes(new, old),
                 "prune_less": _prunes(old, new),
             },
-            "waiting": held_back(new.destroy, seen.counts),
+            "waiting": held_back(new.destroy, seen.counts, then),
         }
 
     async def _see(self, datasets: Iterable[str]) -> "_Seen":

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from node.pruner import Pruned, Pruner
 from node.rulebook import some
-from policy.brake import held_back
+from policy.brake import held_back, one_round
 from policy.retention import Verdict
 from policy.rules import PoolLimits, Resolution
-from policy.space import is_draining, victims
+from policy.space import Progress, is_draining, victims
 from policy.tick import DEAD, Notice
 from zfs.model import Pool, Snapshot
 from zfs.names import pool_of
@@ -45,6 +45,7 @@ class PruneRounds:
         self._kept: dict[str, _Kept] = {}
         self.waiting: Mapping[str, int] = {}
         self.draining: frozenset[str] = frozenset()
+        self._progress: dict[str, Progress] = {}
 
     def see(self, pools: Iterable[Pool], resolution: Resolution) -> None:
         """Take note of how full the pools are. Once a tick, before its histories are listed."""
@@ -58,8 +59,11 @@ class PruneRounds:
         """One round: at most what retention lets go, and of each draining pool one step of the space guard."""
         self._forget_old(facts)
         fresh = [verdict for verdict in doomed if verdict.snapshot.full_name not in self._kept]
-        self.waiting = held_back(fresh, {name: len(history) for name, history in facts.histories.items()})
-        going = [verdict for verdict in fresh if verdict.snapshot.dataset not in self.waiting]
+        counts = {name: len(history) for name, history in facts.histories.items()}
+        self.waiting = held_back(fresh, counts, facts.resolution)
+        going = one_round(
+            [one for one in fresh if one.snapshot.dataset not in self.waiting], facts.resolution
+        )
         busy = {pool_of(verdict.snapshot.dataset) for verdict in going}
         guarded, notices = self._guard(facts, busy)
         policies = {name: chosen.policy for name, chosen in facts.resolution.chosen.items()}
@@ -74,6 +78,7 @@ class PruneRounds:
         notices = []
         for pool in facts.pools:
             if pool.name not in self.draining or pool.readonly or pool.health in DEAD:
+                self._progress.pop(pool.name, None)
                 continue
             limits = _limits(facts.resolution, pool.name)
             found = [
@@ -81,10 +86,24 @@ class PruneRounds:
                 for one in victims(pool, limits, facts.histories, facts.resolution, facts.needed)
                 if one.snapshot.full_name not in self._kept
             ]
-            notices.append(_draining(pool, limits, bool(found) or pool.name in busy or pool.freeing > 0))
-            if pool.name not in busy and pool.freeing == 0:
-                chosen += found
+            waits = pool.name in busy or pool.freeing > 0
+            if waits or self._still_helps(pool, found):
+                notices.append(_draining(pool, limits, bool(found) or waits))
+                chosen += [] if waits else found
+            else:
+                notices.append(_in_vain(pool))
         return chosen, notices
+
+    def _still_helps(self, pool: Pool, found: Collection[Verdict]) -> bool:
+        """Whether the rounds before this one, which would destroy *found*, have freed anything worth it."""
+        if not found:
+            return True
+        before = self._progress.get(pool.name)
+        if before is None:
+            self._progress[pool.name] = Progress(pool.free)
+        elif before.helps:
+            self._progress[pool.name] = before.after(pool)
+        return self._progress[pool.name].helps
 
     def _forget_old(self, facts: Facts) -> None:
         now = self._now()
@@ -116,6 +135,14 @@ class PruneRounds:
 
 def _limits(resolution: Resolution, pool: str) -> PoolLimits:
     return resolution.pools.get(pool, PoolLimits())
+
+
+def _in_vain(pool: Pool) -> Notice:
+    text = (
+        f"{pool.name} is {pool.capacity} % full, and destroying snapshots has freed next to nothing: "
+        "the space guard stops, something else fills it"
+    )
+    return Notice("space_exhausted", pool.name, text, f"zfs list -o space -r {shlex.quote(pool.name)}")
 
 
 def _draining(pool: Pool, limits: PoolLimits, more: bool) -> Notice:

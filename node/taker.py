@@ -6,7 +6,7 @@ ZFS takes all snapshots of a transaction or none. So one that cannot be taken is
 import asyncio
 import logging
 import shlex
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ from policy.rules import KINDS, Hooks, Policy
 from policy.tick import Group, Notice, Take, grouped
 from zfs import errors
 from zfs.door import Zfs
-from zfs.names import MAX_NAME, InvalidName, check_snapshot
+from zfs.names import MAX_NAME, InvalidName, check_snapshot, pool_of
 
 log = logging.getLogger(__name__)
 
@@ -57,32 +57,55 @@ class Taker:
         self._hooks = hooks
 
     async def take(self, takes: Sequence[Take], policies: Mapping[str, Policy], now: int) -> Taken:
-        """Hooks before, all snapshots named after *now*, hooks after. Raises nothing of ZFS."""
+        """Hooks before, all snapshots named after *now*, hooks after; each pool by itself, so that a hook that hangs
+        keeps no other pool's datasets as its own hooks left them. Raises nothing of ZFS.
+        """
+        pools: dict[str, list[Take]] = {}
+        for take in takes:
+            pools.setdefault(pool_of(take.dataset), []).append(take)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._pool(of, policies, now)) for of in pools.values()]
+        done = [task.result() for task in tasks]
+        return Taken(
+            tuple(name for one in done for name in one.names),
+            tuple(notice for one in done for notice in one.trouble),
+        )
+
+    async def _pool(self, takes: Sequence[Take], policies: Mapping[str, Policy], now: int) -> Taken:
         trouble: list[Notice] = []
         visits = [_visit(dataset, of, policies, now) for dataset, of in _by_dataset(takes).items()]
-        failed = await self._before([one for one in visits if one.hooks.pre_snapshot_script], trouble)
-        skipped = {one.dataset for one in failed if one.hooks.no_inconsistent_snapshot}
         names: list[str] = []
-        for group in grouped([take for take in takes if take.dataset not in skipped], now):
-            names += await self._group(group, trouble)
-        refused = {one.dataset for one in failed}
-        await self._after(
-            [
-                one
-                for one in visits
-                if one.hooks.post_snapshot_script
-                and one.dataset not in skipped
-                and (one.dataset not in refused or one.hooks.force_post_snapshot_script)
-            ],
-            refused,
-            trouble,
-        )
+        began: list[_Visit] = []
+        failed: list[_Visit] = []
+        try:
+            await self._before(visits, began, failed, trouble)
+            skipped = {one.dataset for one in failed if one.hooks.no_inconsistent_snapshot}
+            for group in grouped([take for take in takes if take.dataset not in skipped], now):
+                names += await self._group(group, trouble)
+            began = visits
+        finally:  # whatever happened: what a hook has frozen must thaw
+            refused = {one.dataset for one in failed}
+            after = self._after(_answered(began, refused), refused, trouble)
+            await _to_the_end(asyncio.ensure_future(after))
         return Taken(tuple(names), tuple(trouble))
 
-    async def _before(self, visits: Sequence[_Visit], trouble: list[Notice]) -> list[_Visit]:
-        """Run the hooks that come first. Those whose hook failed."""
+    async def _before(
+        self, visits: Sequence[_Visit], began: list[_Visit], failed: list[_Visit], trouble: list[Notice]
+    ) -> None:
+        """Run the hooks that come first; *began* and *failed* get those that were begun and those that failed.
 
+        The ones that may take for ever go first: nothing is frozen yet while they do.
+        """
+        hooked = [one for one in visits if one.hooks.pre_snapshot_script]
+        for patient in (True, False):
+            some = [one for one in hooked if (one.hooks.script_timeout <= 0) is patient]
+            failed += await self._run_before(some, began, trouble)
+
+    async def _run_before(
+        self, visits: Sequence[_Visit], began: list[_Visit], trouble: list[Notice]
+    ) -> list[_Visit]:
         async def run(one: _Visit) -> HookResult:
+            began.append(one)
             return await self._run(one, one.hooks.pre_snapshot_script, {"SANOID_SCRIPT": "pre"})
 
         results = await some_at_once(visits, run)
@@ -145,6 +168,32 @@ class Taker:
                 taken.append(name)
         trouble += [_not_taken(group, datasets, why) for why, datasets in refused.items()]
         return taken
+
+
+def _answered(visits: Iterable[_Visit], refused: Collection[str]) -> list[_Visit]:
+    """Those whose post-hook is to run, by sanoid's rules for one whose pre-hook failed."""
+    return [
+        one
+        for one in visits
+        if one.hooks.post_snapshot_script
+        and (
+            one.dataset not in refused
+            or (one.hooks.force_post_snapshot_script and not one.hooks.no_inconsistent_snapshot)
+        )
+    ]
+
+
+async def _to_the_end(work: asyncio.Future[None]) -> None:
+    """Wait for *work* even when cancelled meanwhile; the cancellation is raised behind it."""
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    work.result()
 
 
 async def some_at_once(

@@ -10,7 +10,7 @@ from policy.brake import held_back
 from policy.due import latest_slots
 from policy.naming import kind_of
 from policy.retention import Verdict, guards_of, verdicts
-from policy.rules import KINDS, Chosen, Kind, Policy
+from policy.rules import KINDS, Chosen, Kind, Policy, Resolution
 from policy.tick import Notice, Tick, deferred, newest_by_kind
 from zfs.model import Snapshot
 
@@ -48,7 +48,7 @@ def notice_body(notice: Notice) -> dict[str, str]:
     return {"code": notice.code, "subject": notice.subject, "text": notice.text, "try": notice.hint}
 
 
-def waits(decided: Tick, snapshots: Mapping[str, int]) -> tuple[Notice, ...]:
+def waits(decided: Tick, snapshots: Mapping[str, int], resolution: Resolution) -> tuple[Notice, ...]:
     """A warning for each dataset where the brake holds back what *decided* destroys. *snapshots* counts all."""
     return tuple(
         Notice(
@@ -57,7 +57,7 @@ def waits(decided: Tick, snapshots: Mapping[str, int]) -> tuple[Notice, ...]:
             f"{count} of the {snapshots[dataset]} snapshots of {dataset} would go at once, they wait for a person",
             f"meshkeep prune -n {dataset}",
         )
-        for dataset, count in held_back(decided.destroy, snapshots).items()
+        for dataset, count in held_back(decided.destroy, snapshots, resolution).items()
     )
 
 

@@ -1,22 +1,47 @@
 """The space guard: which snapshots go when a pool fills up, beyond what retention lets go. Pure.
 
-Oldest first; never the newest of a dataset, never a replica's base, never what is held, never what is not ours, and
-nothing where autoprune is off.
+Oldest first; never the newest of a dataset, a replica's base, what is held, what `keep_last` and `keep_every` keep,
+what is not ours; nothing where autoprune is off. And no further once it does not help: then something else fills it.
 What a snapshot's destruction frees is known only afterwards (snapshots share blocks, and ZFS frees in the
 background), so each round takes a few and the next one looks again.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
 from policy.naming import kind_of
-from policy.retention import Verdict, age_order
+from policy.retention import Verdict, age_order, guards_of
 from policy.rules import Policy, PoolLimits, Resolution
 from zfs.model import Pool, Snapshot
 from zfs.names import pool_of
 
 SHARE = Fraction(1, 20)
 """The largest share of the candidates that one round destroys."""
+
+PATIENCE = 5
+"""So many rounds in a row that free next to nothing end it."""
+
+_NEXT_TO_NOTHING = Fraction(1, 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How a draining pool came along: the most that was ever `free` (bytes), and `idle` rounds since then."""
+
+    free: int
+    idle: int = 0
+
+    def after(self, pool: Pool) -> "Progress":
+        """What a round that destroyed something came to, seen at the next one."""
+        if pool.free >= self.free + pool.size * _NEXT_TO_NOTHING:
+            return Progress(pool.free)
+        return Progress(self.free, self.idle + 1)
+
+    @property
+    def helps(self) -> bool:
+        """Whether to go on."""
+        return self.idle < PATIENCE
 
 
 def is_draining(pool: Pool, limits: PoolLimits, was: bool) -> bool:
@@ -62,11 +87,9 @@ def _may_go(history: Sequence[Snapshot], policy: Policy, needed: Mapping[int, st
     if not policy.autoprune:
         return []
     newest = max(history, key=lambda one: one.createtxg, default=None)
+    guards = guards_of(policy, history, needed)
     return [
         one
         for one in history
-        if one is not newest
-        and not one.holds
-        and one.guid not in needed
-        and kind_of(one.name, policy.loose_names)
+        if one is not newest and one.name not in guards and kind_of(one.name, policy.loose_names)
     ]

@@ -178,16 +178,37 @@ POLICY = (
     Mutant(
         "the space guard takes what is held",
         "policy/space.py",
-        "and not one.holds",
-        "and one.holds >= 0",
+        "one.name not in guards and",
+        "(one.holds or one.name not in guards) and",
         _SPACE,
     ),
     Mutant(
         "the space guard takes the base of a replica",
         "policy/space.py",
-        " and one.guid not in needed",
-        "",
+        "guards_of(policy, history, needed)",
+        "guards_of(policy, history, {})",
         _SPACE,
+    ),
+    Mutant(
+        "the space guard goes on where it does not help",
+        "policy/space.py",
+        "return self.idle < PATIENCE",
+        "return True",
+        _SPACE,
+    ),
+    Mutant(
+        "after a deferral everything goes at once",
+        "policy/brake.py",
+        "if going[dataset] <= ALWAYS or not _defers(resolution, dataset):",
+        "if going[dataset] > 0:",
+        _BRAKE,
+    ),
+    Mutant(
+        "what a hook froze stays frozen when the agent is stopped",
+        "node/taker.py",
+        "        finally:  # whatever happened",
+        "        except OSError:  # whatever happened",
+        "tests/unit/node/test_taker.py",
     ),
     Mutant(
         "the space guard takes what is not ours",
@@ -234,8 +255,8 @@ POLICY = (
     Mutant(
         "the brake never holds",
         "policy/brake.py",
-        "if count > ALWAYS and 2 * count > snapshots.get(dataset, 0)",
-        "if count > ALWAYS and count > snapshots.get(dataset, count)",
+        "and 2 * count > snapshots.get(dataset, 0)",
+        "and count > snapshots.get(dataset, count)",
         _BRAKE,
     ),
     Mutant(

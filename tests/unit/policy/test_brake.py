@@ -2,8 +2,9 @@
 
 import pytest
 
-from policy.brake import ALWAYS, held_back
+from policy.brake import ALWAYS, held_back, one_round
 from policy.retention import Verdict
+from policy.rules import Assignment, Policy, resolve
 from zfs.model import Snapshot
 
 
@@ -38,3 +39,15 @@ def test_one_dataset_that_waits_does_not_hold_back_another() -> None:
 
 def test_a_dataset_whose_number_is_not_known_waits() -> None:
     assert held_back(going("tank/a", 99), {}) == {"tank/a": 99}
+
+
+def test_where_pruning_was_deferred_the_oldest_few_go_each_round_and_nothing_waits() -> None:
+    rules = [Assignment("tank/a", Policy(name="p", prune_defer=60)), Assignment("tank/b", Policy(name="q"))]
+    resolution = resolve(rules, ["tank/a", "tank/b"])
+    doomed = [*going("tank/a", 99), *going("tank/b", 30)]
+    assert held_back(doomed, {"tank/a": 100, "tank/b": 100}, resolution) == {}
+    left = one_round(doomed, resolution)
+    assert [one.snapshot.full_name for one in left if one.snapshot.dataset == "tank/a"] == [
+        f"tank/a@s{number}" for number in range(ALWAYS)
+    ]
+    assert sum(one.snapshot.dataset == "tank/b" for one in left) == 30

@@ -148,9 +148,9 @@ class TestPlanBody:
         resolution = resolve([Rule("tank/a", POLICY)], ["tank/a"])
         many = tuple(snap("weekly", (days + 9) * DAY, guid=days) for days in range(1, 40))
         decided = plan_tick(Inventory(many), resolution, NOW)
-        (notice,) = waits(decided, {"tank/a": 39})
+        (notice,) = waits(decided, {"tank/a": 39}, resolution)
         assert (notice.code, notice.subject) == ("prune_waits", "tank/a")
-        assert waits(decided, {"tank/a": 100}) == ()
+        assert waits(decided, {"tank/a": 100}, resolution) == ()
 
 
 class TestPolicies:

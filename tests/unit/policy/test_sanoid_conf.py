@@ -1,6 +1,8 @@
 """sanoid.conf as sanoid reads it; what it makes of whole worlds is compared with the real one in tests/differential."""
 
+import difflib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -70,6 +72,69 @@ class TestText:
             "0.conf:2: [tank] is neither a section nor a setting: hourly",
             "0.conf:3: [tank] is neither a section nor a setting: [tank/a",
         ]
+
+    @pytest.mark.parametrize(
+        "line", [" " * 1_000_000 + "x", "a" + " " * 5000 + "b", "[" + " " * 5000 + "x", "[a" + "] " * 5000]
+    )
+    def test_a_line_of_absurd_length_is_a_mistake_where_it_is(self, line: str) -> None:
+        assert mistakes(f"[tank]\nhourly = 3\n{line}\ndayly = 4\n") == [
+            "0.conf:3: [tank] is longer than 4096 characters",
+            "0.conf:4: [tank] dayly: is no setting of sanoid. Did you mean daily?",
+        ]
+
+    def test_a_long_line_that_means_nothing_is_none(self) -> None:
+        assert policy(f"[tank]\n{' ' * 1_000_000}\n#{'x' * 1_000_000}\nhourly = 3\n").hourly == 3
+
+    def test_a_line_may_be_just_that_long(self) -> None:
+        head = "pruning_script = "
+        script = "x" * (4096 - len(head))
+        assert policy(f"[tank]\n{head}{script}\n").hooks.pruning_script == script
+        assert mistakes(f"[tank]\n{head}{script}x\n") == ["0.conf:2: [tank] is longer than 4096 characters"]
+
+    def test_a_here_document_has_lines_no_longer(self) -> None:
+        assert mistakes(f"[tank]\npruning_script = <<END\n{'x' * 4097}\nEND\n") == [
+            "0.conf:2: [tank] pruning_script: its text has a line longer than 4096 characters"
+        ]
+
+    def test_blanks_behind_the_end_of_a_here_document_belong_to_it(self) -> None:
+        text = "[tank]\npruning_script = <<END \none\nEND\nEND \nhourly = 3\n"
+        assert (policy(text).hooks.pruning_script, policy(text).hourly) == ("one", 3)
+
+    def test_of_a_megabyte_of_nonsense_the_first_hundred_mistakes_are_told(self) -> None:
+        found = mistakes("[tank]\n" + "x\n" * 500_000, "y\n")
+        assert len(found) == 101
+        assert found[99:] == [
+            "0.conf:101: [tank] is neither a section nor a setting: x",
+            "0.conf:102: [tank] there are more mistakes from here on",
+        ]
+
+    @pytest.mark.parametrize("text", ["[a{}]\n", "[a]\nk{} = 1\n", "[a{}]\nhourly = 1\n"])
+    def test_there_is_an_end_to_sections_and_settings(self, text: str) -> None:
+        found = mistakes("".join(text.format(number) for number in range(30_000)))
+        assert any(one.endswith("there are more than 20000 sections and settings") for one in found)
+
+    def test_only_the_first_mistakes_are_compared_with_what_there_is(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        compared: list[str] = []
+
+        def spy(word: str, known: list[str], count: int) -> list[str]:
+            compared.append(word)
+            return difflib.get_close_matches(word, known, count)
+
+        monkeypatch.setattr("policy.sanoid_keys.difflib", SimpleNamespace(get_close_matches=spy))
+        found = mistakes("[tank]\n" + "".join(f"hourly{number} = 1\n" for number in range(5000)))
+        assert len(found) == 5000
+        assert found[0].endswith("Did you mean hourly?")
+        assert compared == [f"hourly{number}" for number in range(20)]
+        compared.clear()
+        many = "".join(f"[template_b{number}]\nhourly = 1\n" for number in range(1000))
+        notes = conf("[tank]\nuse_template = b1x, b2x\n" + many).notes
+        assert notes == (
+            'sanoid.conf:2: [tank] use_template: there is no template "b1x"',
+            'sanoid.conf:2: [tank] use_template: there is no template "b2x"',
+        )
+        assert compared == []
 
     def test_a_setting_before_any_section(self) -> None:
         assert mistakes("hourly = 3\n[tank]\n") == ["0.conf:1: hourly: stands outside of any section"]
@@ -366,7 +431,7 @@ class TestValues:
         assert policy(rules).hourly == number
         assert bool(conf(rules).notes) == (not text.lstrip("+").isdigit())
 
-    @pytest.mark.parametrize("text", ["", "many", "-1", "1.5", "1e3", "# 3", "9" * 5000])
+    @pytest.mark.parametrize("text", ["", "many", "-1", "1.5", "1e3", "# 3", "9" * 4000])
     def test_what_is_no_count(self, text: str) -> None:
         (mistake,) = mistakes(f"[tank]\nhourly = {text}\n")
         assert mistake.startswith("0.conf:2: [tank] hourly: ")

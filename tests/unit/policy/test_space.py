@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policy.naming import kind_of, snapshot_name
-from policy.rules import Assignment, Policy, PoolLimits, Resolution, resolve
-from policy.space import is_draining, victims
+from policy.rules import Assignment, KeepEvery, Policy, PoolLimits, Resolution, resolve
+from policy.space import PATIENCE, Progress, is_draining, victims
 from zfs.model import Pool, Snapshot
 
 LIMITS = PoolLimits(space_high=90, space_low=80)
@@ -159,3 +159,38 @@ def test_round_after_round_ends_with_what_must_stay(made: dict[str, list[Snapsho
         left = {name: [one for one in have if one.full_name not in going] for name, have in left.items()}
     assert going == set()
     assert all(bool(left[name]) == bool(have) for name, have in made.items())
+
+
+class TestProgress:
+    POOL = Pool("tank", "ONLINE", size=100_000, free=5_000, capacity=95)
+
+    def test_rounds_that_free_next_to_nothing_end_it(self) -> None:
+        made = Progress(5_000)
+        for _ in range(PATIENCE):
+            assert made.helps
+            made = made.after(replace(self.POOL, free=5_099))
+        assert not made.helps
+
+    def test_a_round_that_frees_something_begins_the_count_anew(self) -> None:
+        made = Progress(5_000, PATIENCE - 1).after(replace(self.POOL, free=5_100))
+        assert made == Progress(5_100)
+
+    def test_a_pool_that_fills_as_fast_as_it_is_freed_gets_no_credit(self) -> None:
+        made = Progress(5_000)
+        for free in (4_000, 4_900, 4_500, 4_999, 5_000):
+            made = made.after(replace(self.POOL, free=free))
+        assert not made.helps
+
+
+def test_what_keep_last_and_keep_every_keep_stays() -> None:
+    history = [
+        replace(snap("tank/a", n), name=snapshot_name("hourly", n * 3600), creation=n * 3600)
+        for n in range(1, 30)
+    ]
+    policy = Policy(name="p", hourly=100, keep_last=20, keep_every=(KeepEvery(86400, 9),))
+    resolution = resolve([Assignment("tank/a", policy)], ["tank/a"])
+    left = {"tank/a": history}
+    for _ in range(50):
+        going = {one.snapshot.name for one in victims(FULL, LIMITS, left, resolution)}
+        left = {"tank/a": [one for one in left["tank/a"] if one.name not in going]}
+    assert [one.creation // 3600 for one in left["tank/a"]] == [1, *range(10, 30)]
