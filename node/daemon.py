@@ -51,6 +51,7 @@ from node.metrics_server import Metrics, Sources
 from node.mounts import Mounts
 from node.nfs import Exports
 from node.overview import Overview
+from node.own_keys import OwnKeys
 from node.peer_api import PeerApi
 from node.policy_verbs import PolicyVerbs
 from node.prune_verbs import PruneVerbs
@@ -162,6 +163,13 @@ class Agent:
             passed_over=lambda: (*self.storage.roots, *self.mesh.local.restoring()),
         )
         self.replicator.finished = self._reported.set
+        self.own_keys = OwnKeys(
+            self.zfs,
+            self.mesh.local,
+            jobs=lambda: self.replicator.jobs,
+            role=self._role_of,
+            now=time.time,
+        )
         self.leftovers = Leftovers(
             self.zfs,
             self.replicator,
@@ -335,6 +343,7 @@ class Agent:
         api.register("storage.vouch", self.keeper.vouch, access="root")
         api.register("storage.plan", self.keeper.plan, access="group")
         self.approvals.register(api)
+        self.own_keys.register(api)
         api.register("mount", verbs.mount, access="root")
         api.register("umount", verbs.umount, access="root")
         self._register_restore(api)
@@ -548,6 +557,10 @@ class Agent:
         active = self.mesh.view().active() if self.mesh.joined else ()
         return next((one.id for one in active if one.name == name), None)
 
+    def _role_of(self, name: str) -> str:
+        active = self.mesh.view().active() if self.mesh.joined else ()
+        return next((one.role for one in active if one.name == name), "")
+
     def _gossiped(self) -> Mapping[str, MemberState]:
         return {} if self._gossip is None else self._gossip.states()
 
@@ -639,6 +652,9 @@ class Agent:
                 async with asyncio.timeout(REPORT_S):
                     await self._reported.wait()
             self._reported.clear()
+            await self._step(
+                "keys_unknown", "the keys of our datasets were not looked at", self.own_keys.look
+            )
             if self.mesh.joined and self.mesh.admitted:
                 await self._step(
                     "report_failed", "the other nodes are not told of our datasets", self._report
@@ -661,6 +677,7 @@ class Agent:
         found += [Problem(notice.code, notice.text, notice.hint) for notice in self.snapshotter.notices]
         found += self.keeper.problems()
         found += self.approvals.problems()
+        found += self.own_keys.problems()
         found += self.manifests.problems()
         found += [Problem("not_shared", skipped.reason) for skipped in self.sharing.skipped]
         for job in self.replicator.jobs:

@@ -21,6 +21,7 @@ class LocalState:
         self._restoring = path / "restoring.json"
         self._drills = path / "drills.json"
         self._proven = path / "proven.json"
+        self._verified = path / "verified.json"
         self._known: dict[str, tuple[Endpoint, ...]] | None = None
 
     def hints(self) -> Mapping[str, tuple[Endpoint, ...]]:
@@ -80,6 +81,15 @@ class LocalState:
         """What a drill proved. `facts` has "at", in epoch seconds."""
         known = {**self._all_proven(), f"{node}:{dataset}": dict(facts)}
         write_durably(self._proven, json.dumps(known, sort_keys=True).encode())
+
+    def verified(self) -> Mapping[str, int]:
+        """When (epoch seconds) the key of each encryption root here was last tried and found right."""
+        found: dict[str, int] = json.loads(self._verified.read_text()) if self._verified.exists() else {}
+        return found
+
+    def save_verified(self, root: str, at: int) -> None:
+        """It opened *root*."""
+        write_durably(self._verified, json.dumps({**self.verified(), root: at}, sort_keys=True).encode())
 
     def _all_proven(self) -> dict[str, dict[str, int | str]]:
         found: dict[str, dict[str, int | str]] = (

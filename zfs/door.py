@@ -127,6 +127,10 @@ class Zfs(Protocol):
         """Of an encryption root. One that is loaded already is only checked. Raises WrongKey."""
         ...
 
+    async def check_key(self, dataset: str, passphrase: bytes) -> None:
+        """Whether it opens the encryption root *dataset*, loaded or not; nothing changes. Raises WrongKey."""
+        ...
+
     async def mount(self, dataset: str) -> None:
         """At its own mountpoint; mounted already is no error. Raises KeyUnavailable, Busy."""
         ...

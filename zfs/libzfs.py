@@ -287,7 +287,11 @@ class LibZfs:
         except ZfsError as error:
             if "already loaded" not in error.detail:
                 raise
-            await run(dataset, "zfs", "load-key", "-n", *options, stdin=line)
+            await self.check_key(dataset, passphrase)
+
+    async def check_key(self, dataset: str, passphrase: bytes) -> None:
+        options = ["-n", "-L", "prompt", check_dataset(dataset)]
+        await run(dataset, "zfs", "load-key", *options, stdin=_line(dataset, passphrase))
 
     async def mount(self, dataset: str) -> None:
         try:

@@ -1,7 +1,8 @@
-"""key: the wrapped keys of what is stored here, and whose word changes them."""
+"""key: what opens the datasets of this host, and the wrapped keys of what is stored here for others."""
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -9,12 +10,54 @@ import click
 from node import client
 from node.cli import output
 from node.cli.base import flags, group
+from node.cli.passphrase import read_passphrase
 
 __all__ = ["key"]
 
 SHORT = 16
 
 key = group("key", "Keys of encrypted datasets, and changes of them that wait for your word.")
+
+
+@key.command("status")
+@click.argument("dataset", required=False)
+def status(dataset: str | None) -> None:
+    """What opens each encrypted dataset that is replicated, and whether that was ever tried here."""
+    result = client.call("key.status", {"dataset": dataset} if dataset else {})
+    rows = [
+        [
+            one["dataset"],
+            one["root"],
+            f"{one['format']}, {one['location']}",
+            "loaded" if one["loaded"] else "not loaded",
+            _day(one["verified"]),
+            ", ".join(one["nodes"]) or "-",
+        ]
+        for one in result["keys"]
+    ]
+    header = ["DATASET", "KEY OF", "FORMAT", "HERE", "VERIFIED", "COPIES ON"]
+    lines = output.table(header, rows) if rows else ["nothing that is replicated is encrypted"]
+    output.emit(result, lines, as_json=flags().json)
+
+
+def _day(at: int | None) -> str:
+    return "never" if at is None else time.strftime("%Y-%m-%d", time.localtime(at))
+
+
+@key.command("verify")
+@click.argument("dataset")
+@click.option(
+    "--key-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The file with the passphrase, - for stdin. Default: ask.",
+)
+def verify(dataset: str, key_file: Path | None) -> None:
+    """Try DATASET's passphrase. Nothing changes; that it was right, and when, is noted."""
+    typed = read_passphrase(key_file, f"the passphrase of {dataset}")
+    result = client.call("key.verify", {"dataset": dataset, "key": typed})
+    line = f"{result['root']}  opens with it; verified {_day(result['verified'])}"
+    output.emit(result, [line], as_json=flags().json)
 
 
 @key.command("pending")

@@ -332,6 +332,8 @@ async def contract_a_passphrase_makes_an_encryption_root(env: Env) -> None:
         equal((one.encryption_root, one.keystatus, one.encrypted), (name, "available", True))
     await env.zfs.load_key(name, PASSPHRASE)
     await raises(errors.WrongKey, env.zfs.load_key(name, b"something else"))
+    await env.zfs.check_key(name, PASSPHRASE)
+    await raises(errors.WrongKey, env.zfs.check_key(name, b"something else"))
     await raises(errors.WrongKey, env.zfs.create(env.name("short"), {}, passphrase=b"short"))
 
 

@@ -329,12 +329,15 @@ class FakeZfs:
         return len(body_of(node, snap, base_of(node, snap, base))[1])
 
     async def load_key(self, dataset: str, passphrase: bytes) -> None:
+        await self.check_key(dataset, passphrase)
+        self.state.node(dataset).key_loaded = True
+
+    async def check_key(self, dataset: str, passphrase: bytes) -> None:
         node = self.state.node(dataset)
         if node.wrap is None or node.key_root is not node:
             raise errors.Unexpected(dataset, "not an encryption root")
         if proof(passphrase, node.wrap.pbkdf2_salt) != node.wrap.mac:
             raise errors.WrongKey(dataset)
-        node.key_loaded = True
 
     async def mount(self, dataset: str) -> None:
         node = self.state.node(dataset)

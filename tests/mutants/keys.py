@@ -3,6 +3,7 @@
 from tests.mutants.mutant import Mutant
 
 _APPROVAL = "tests/unit/node/test_key_approval.py"
+_OWN = "tests/unit/node/test_own_keys.py"
 
 KEYS = (
     Mutant(
@@ -104,5 +105,27 @@ KEYS = (
         "told.hint if isinstance(told, PeerRefused) and told.hint else",
         "error.code if told is None else",
         _APPROVAL,
+    ),
+    Mutant(
+        "a passphrase that is wrong is noted as verified",
+        "node/own_keys.py",
+        "        try:\n            await self._zfs.check_key(",
+        "        try:\n            self._local.save_verified(key.root, int(self._now()))\n"
+        "            await self._zfs.check_key(",
+        _OWN,
+    ),
+    Mutant(
+        "trying a passphrase loads the key",
+        "node/own_keys.py",
+        "await self._zfs.check_key(",
+        "await self._zfs.load_key(",
+        _OWN,
+    ),
+    Mutant(
+        "a key that was tried is asked for again and again",
+        "node/own_keys.py",
+        "return self._local.verified().get(key.root)",
+        "return self._local.verified().get(key.root + key.location)",
+        _OWN,
     ),
 )

@@ -1,5 +1,8 @@
 """`meshkeep key`, typed. The agent is a table of answers."""
 
+import io
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +12,7 @@ from node.cli import main
 from node.errors import Exit
 
 NOW = 1_800_000_000
+DAY = time.strftime("%Y-%m-%d", time.localtime(NOW))
 ONE = {
     "owner": "abcdefghijklmnop",
     "node": "home",
@@ -100,3 +104,41 @@ class TestDeciding:
         assert main(["key", "refuse", "home:tank/home"]) == 0
         assert agent.asked == [("key.refuse", {"which": "home:tank/home"})]
         assert capsys.readouterr().out == "home:tank/home  stays pinned to 1111111111111111\n"
+
+
+class TestOwnKeys:
+    def test_status_shows_a_line_for_each(self, agent: Agent, capsys: pytest.CaptureFixture[str]) -> None:
+        one = {"dataset": "tank/home", "root": "tank/home", "loaded": True, "format": "passphrase"}
+        one |= {"location": "prompt", "nodes": ["cloud"], "verified": NOW}
+        other = one | {"dataset": "tank/vm", "loaded": False, "nodes": [], "verified": None}
+        agent.answers["key.status"] = {"keys": [one, other]}
+        assert main(["key", "status"]) == 0
+        rows = [line.split("  ") for line in capsys.readouterr().out.splitlines()[1:]]
+        cells = [[cell.strip() for cell in row if cell] for row in rows]
+        assert cells == [
+            ["tank/home", "tank/home", "passphrase, prompt", "loaded", DAY, "cloud"],
+            ["tank/vm", "tank/home", "passphrase, prompt", "not loaded", "never", "-"],
+        ]
+
+    def test_verify_reads_the_first_line_of_a_file(
+        self, agent: Agent, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        agent.answers["key.verify"] = {"root": "tank", "verified": NOW}
+        (tmp_path / "key").write_text("correct horse\nand more\n")
+        assert main(["key", "verify", "tank/home", "--key-file", str(tmp_path / "key")]) == 0
+        assert agent.asked == [("key.verify", {"dataset": "tank/home", "key": "correct horse"})]
+        assert capsys.readouterr().out == f"tank  opens with it; verified {DAY}\n"
+
+    def test_verify_reads_stdin(self, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+        agent.answers["key.verify"] = {"root": "tank", "verified": NOW}
+        monkeypatch.setattr("sys.stdin", io.StringIO("correct horse\n"))
+        assert main(["key", "verify", "tank", "--key-file", "-"]) == 0
+        assert agent.asked == [("key.verify", {"dataset": "tank", "key": "correct horse"})]
+
+    def test_verify_asks_nobody_without_a_terminal(
+        self, agent: Agent, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sys.stdin", io.StringIO("correct horse\n"))
+        assert main(["key", "verify", "tank"]) == Exit.USAGE
+        assert main(["key", "verify", "tank", "--key-file", "/nowhere"]) == Exit.NOT_FOUND
+        assert agent.asked == []

@@ -1,0 +1,29 @@
+"""Asking for a passphrase that must not stand in an argument, where every user of the host could read it."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from node.errors import Exit, MeshkeepError
+
+__all__ = ["read_passphrase"]
+
+
+def read_passphrase(path: Path | None, question: str) -> str:
+    """The first line of *path* (stdin for ``-``), or what is typed at the terminal. Raises MeshkeepError."""
+    if path is not None and str(path) != "-":
+        try:
+            return path.read_text(encoding="utf-8").partition("\n")[0]
+        except (OSError, UnicodeDecodeError) as error:
+            raise MeshkeepError(
+                f"the key file {path} cannot be read: {error}", code="no_key_file", exit=Exit.NOT_FOUND
+            ) from None
+    if path is not None:
+        return sys.stdin.readline().rstrip("\n")
+    if not sys.stdin.isatty():
+        raise MeshkeepError(
+            "there is no terminal to ask at", code="no_terminal", exit=Exit.USAGE, hint="give --key-file"
+        )
+    typed: str = click.prompt(question, hide_input=True, err=True)
+    return typed
