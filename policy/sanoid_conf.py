@@ -14,8 +14,8 @@ from policy.sanoid_keys import (
     FALSE,
     KEYS,
     TRUE,
+    Guess,
     is_yes,
-    like,
     number,
     policy_of,
     pool_limits_of,
@@ -68,26 +68,27 @@ def read(texts: Sequence[tuple[str, str]]) -> SanoidConf:
     """
     ini = read_ini(texts)
     problems, notes = list(ini.problems), list(ini.notes)
-    names = [section.template for section in ini.sections.values() if section.template is not None]
+    guess = Guess()
+    names = frozenset(one.template for one in ini.sections.values() if one.template is not None)
     for section in ini.sections.values():
         for key, value in section.keys.items():
-            problem, mistake = _judged(section, key, value)
+            problem, mistake = _judged(section, key, value, guess)
             if problem is not None and mistake:
                 problems.append(problem)
             elif problem is not None:
                 notes.append(str(problem))
-        notes += _ignored(section, names)
+        notes += _ignored(section, names, guess)
     if problems:
         order = {file: position for position, (file, _) in enumerate(texts)}
         raise SanoidConfError(sorted(problems, key=lambda problem: (order[problem.file], problem.line or 0)))
     return SanoidConf(tuple(ini.sections.values()), tuple(notes))
 
 
-def _judged(section: Section, key: str, value: Value) -> tuple[ConfProblem | None, bool]:
+def _judged(section: Section, key: str, value: Value, guess: Guess) -> tuple[ConfProblem | None, bool]:
     """What is to be said of one setting, and whether it is a mistake."""
     if key not in KEYS:
         problem = ConfProblem(
-            value.file, value.line, section.name, key, "is no setting of sanoid", like(key, KEYS)
+            value.file, value.line, section.name, key, "is no setting of sanoid", guess.like(key, KEYS)
         )
         return problem, True
     remark = KEYS[key][0](value.text)
@@ -97,16 +98,18 @@ def _judged(section: Section, key: str, value: Value) -> tuple[ConfProblem | Non
     return problem, remark.mistake
 
 
-def _ignored(section: Section, templates: Collection[str]) -> Iterable[str]:
+def _ignored(section: Section, templates: Collection[str], guess: Guess) -> Iterable[str]:
     """Notes on what is set and means nothing to sanoid either."""
     if section.template is not None:
         for key in _WITHOUT_MEANING_IN_A_TEMPLATE:
             if key in section.keys:
                 yield _note(section, key, "means nothing in a template")
         return
-    for name in _templates(section):
+    for name in dict.fromkeys(_templates(section)):
         if name not in templates:
-            yield _note(section, "use_template", f'there is no template "{name}"', like(name, templates))
+            yield _note(
+                section, "use_template", f'there is no template "{name}"', guess.like(name, templates)
+            )
 
 
 def _note(section: Section, key: str, text: str, suggestion: str = "") -> str:

@@ -8,13 +8,19 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+MAX_LINE = 4096
+"""Characters in a line that means something."""
+
+MAX_SETTINGS = 20_000
+"""Sections and settings in all texts together."""
+
+MAX_PROBLEMS = 100
+"""With so many mistakes, reading ends."""
+
 _BLANK = " \t\n\r\f\v"
 _NEWLINE = re.compile(r"\r\n|\n|\r")
-_IGNORED = re.compile(r"\s*(?:[#;]|$)", re.ASCII)
 _NO_TEXT = re.compile("[\udc80-\udcff]")
 """What stands for a byte that is not UTF-8 (PEP 383)."""
-_HEADER = re.compile(r"\s*\[\s*(\S|\S.*\S)\s*\]\s*", re.ASCII)
-_SETTING = re.compile(r"\s*([^=]*?[^=\s])\s*=\s*(.*)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,18 @@ def read_ini(texts: Sequence[tuple[str, str]]) -> Ini:
     return ini
 
 
+def _header(bare: str) -> str:
+    """The name in ``[NAME]``, or nothing; *bare* has no blanks around it."""
+    return bare[1:-1].strip(_BLANK) if bare.startswith("[") and bare.endswith("]") else ""
+
+
+def _setting(line: str) -> tuple[str, str] | None:
+    """The key and all that is behind its ``=``. Blanks at the end stay: they belong to the end of a here-document."""
+    key, equals, text = line.partition("=")
+    key = key.strip(_BLANK)
+    return (key, text.lstrip(_BLANK)) if key and equals else None
+
+
 class _Reader:
     def __init__(self) -> None:
         self.ini = Ini()
@@ -92,25 +110,42 @@ class _Reader:
         self._file = ""
         self._line = 0
         self._section = ""
+        self._settings = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether there is too much of it, or too much of it is wrong: the rest is not read."""
+        return len(self.ini.problems) > MAX_PROBLEMS or self._settings > MAX_SETTINGS
 
     def read(self, file: str, text: str) -> None:
         self._file, self._section = file, ""
         lines = iter(enumerate(_NEWLINE.split(text), 1))
         for self._line, line in lines:
-            if _IGNORED.match(line):
+            if self.full:
+                return
+            bare = line.strip(_BLANK)
+            if not bare or bare[0] in "#;":
                 continue
-            if _NO_TEXT.search(line):
+            if len(line) > MAX_LINE:
+                self._problem("", f"is longer than {MAX_LINE} characters")
+            elif _NO_TEXT.search(line):
                 self._problem("", "is not UTF-8 text")
-            elif header := _HEADER.fullmatch(line):
-                self._open(header[1])
-            elif setting := _SETTING.fullmatch(line):
-                self._set(setting[1], setting[2], lines)
+            elif name := _header(bare):
+                self._open(name)
+            elif setting := _setting(line):
+                self._set(*setting, lines)
             else:
-                self._problem("", f"is neither a section nor a setting: {line.strip(_BLANK)}")
+                self._problem("", f"is neither a section nor a setting: {bare}")
+
+    def _counted(self) -> None:
+        self._settings += 1
+        if self._settings > MAX_SETTINGS:
+            self._problem("", f"there are more than {MAX_SETTINGS} sections and settings")
 
     def _open(self, name: str) -> None:
         self._section = name
         if name not in self._keys:
+            self._counted()
             self._keys[name] = {}
             self.ini.sections[name] = Section(name, self._file, self._line, self._keys[name])
 
@@ -121,6 +156,7 @@ class _Reader:
         if not self._section:
             self._problem(key, "stands outside of any section")
             return
+        self._counted()
         first = self._keys[self._section].setdefault(key, value)
         if first is not value:
             self._note(key, f"is set already at {first.file}:{first.line}; the first one counts")
@@ -131,6 +167,9 @@ class _Reader:
         for _, line in lines:
             if line == end:
                 break
+            if len(line) > MAX_LINE:
+                self._problem(key, f"its text has a line longer than {MAX_LINE} characters")
+                line = ""
             found.append(line)
         else:
             self._problem(key, f'there is no line "{end}" where its text would end')
@@ -139,7 +178,10 @@ class _Reader:
         return found[0] if found else ""
 
     def _problem(self, key: str, text: str) -> None:
-        self.ini.problems.append(ConfProblem(self._file, self._line, self._section, key, text))
+        if len(self.ini.problems) == MAX_PROBLEMS:
+            text = "there are more mistakes from here on"
+        if len(self.ini.problems) <= MAX_PROBLEMS:
+            self.ini.problems.append(ConfProblem(self._file, self._line, self._section, key, text))
 
     def _note(self, key: str, text: str) -> None:
         self.ini.notes.append(str(ConfProblem(self._file, self._line, self._section, key, text)))

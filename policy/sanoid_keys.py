@@ -6,7 +6,7 @@ or destroy what nobody wanted gone (``hourly = abc`` counts as 0), is a mistake 
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -205,10 +205,21 @@ _NUMBERS = (
 )
 
 
-def like(word: str, known: Iterable[str]) -> str:
-    """The one of *known* that *word* was probably meant to be, or nothing."""
-    close = difflib.get_close_matches(word.lower(), list(known), 1)
-    return close[0] if close else ""
+class Guess:
+    """What words were probably meant to be. Comparing costs time, so that only the first few words are looked at."""
+
+    WORDS, KNOWN, LENGTH = 20, 200, 64
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def like(self, word: str, known: Collection[str]) -> str:
+        """The one of *known* that *word* was probably meant to be, or nothing."""
+        if self.asked >= self.WORDS or len(known) > self.KNOWN or len(word) > self.LENGTH:
+            return ""
+        self.asked += 1
+        close = difflib.get_close_matches(word.lower(), sorted(known), 1)
+        return close[0] if close else ""
 
 
 def policy_of(name: str, keys: Mapping[str, str], timezone: str) -> Policy:
