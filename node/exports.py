@@ -96,20 +96,21 @@ def without(text: str, address: str) -> str:
 def desired(
     shares: Sequence[ShareRule],
     datasets: Mapping[str, Dataset],
+    mountpoints: Mapping[str, str | None],
     addresses: Mapping[str, str],
     identity: Callable[[ShareRule, str], tuple[int, int]],
 ) -> tuple[list[Export], list[Skipped]]:
     """The exports that the *shares* ask for now, and what cannot be.
 
-    *datasets* and *addresses* are by name; *identity* gives the (uid, gid) that a share's squashed accesses
-    at a mountpoint act as and may raise MeshkeepError.
+    *datasets*, *mountpoints* and *addresses* are by name; *identity* gives the (uid, gid) that a share's squashed
+    accesses at a mountpoint act as and may raise MeshkeepError.
     """
     clients: dict[str, list[Client]] = {}
     skipped = []
     for share in shares:
-        reason = _not_served(share.dataset, datasets.get(share.dataset))
-        mountpoint = datasets[share.dataset].mountpoint if not reason else None
-        if mountpoint is None:
+        mountpoint = mountpoints.get(share.dataset) or ""
+        reason = _not_served(share.dataset, datasets.get(share.dataset), mountpoint)
+        if reason:
             skipped.append(Skipped(share.dataset, reason))
             continue
         try:
@@ -123,24 +124,24 @@ def desired(
                 continue
             client = Client(addresses[node], share.access == "rw", share.squash, uid, gid)
             clients.setdefault(share.dataset, []).append(client)
-    return [_export(datasets[name], tuple(found)) for name, found in clients.items()], skipped
+    exports = [
+        Export(name, mountpoints[name] or "", fsid(datasets[name].guid), tuple(found))
+        for name, found in clients.items()
+    ]
+    return exports, skipped
 
 
-def _not_served(name: str, dataset: Dataset | None) -> str:
+def _not_served(name: str, dataset: Dataset | None, mountpoint: str) -> str:
     if dataset is None:
         return f"there is no dataset {name}"
     if dataset.kind != "filesystem":
         return f"{name} is a volume: only filesystems can be shared"
-    if not (dataset.mountpoint or "").startswith("/"):
+    if not mountpoint.startswith("/"):
         return f"{name} has no mountpoint"
     if not dataset.mounted:
         locked = " (its key is not loaded)" if dataset.keystatus == "unavailable" else ""
         return f"{name} is not mounted{locked}"
     return ""
-
-
-def _export(dataset: Dataset, clients: tuple[Client, ...]) -> Export:
-    return Export(dataset.name, dataset.mountpoint or "", fsid(dataset.guid), clients)
 
 
 def _options(export: Export, client: Client) -> str:

@@ -116,7 +116,9 @@ class Manifests:
         """What it would say now. Raises ZfsError, OSError."""
         wanted = set(datasets)
         here = [one for one in await self._zfs.datasets() if one.name in wanted]
-        own = await self._zfs.own_properties([one.name for one in here])
+        names = [one.name for one in here]
+        own = await self._zfs.own_properties(names)
+        places = await self._zfs.mountpoints(names)
         me = self._mesh.me()
         return Manifest(
             owner=me.id,
@@ -128,7 +130,7 @@ class Manifests:
                     one.name,
                     one.kind,
                     one.encryption_root,
-                    one.mountpoint,
+                    places[one.name],
                     {name: value for name, value in own[one.name].items() if not name.startswith(OURS)},
                 )
                 for one in sorted(here, key=lambda one: one.name)

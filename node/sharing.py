@@ -46,7 +46,11 @@ class Sharing:
         shares = list(self._shares())
         addresses = {m.name: self._mesh.address_of(m.id) for m in self._mesh.view().active()}
         datasets = {one.name: one for one in await self._zfs.datasets()} if shares else {}
-        wanted, skipped = await asyncio.to_thread(desired, shares, datasets, addresses, squash_identity)
+        shared = [name for name in dict.fromkeys(share.dataset for share in shares) if name in datasets]
+        places = await self._zfs.mountpoints(shared)
+        wanted, skipped = await asyncio.to_thread(
+            desired, shares, datasets, places, addresses, squash_identity
+        )
         applied = await self._exports.apply(wanted)
         self.skipped = (*skipped, *applied.skipped)
         self._exported = bool(applied.exported)

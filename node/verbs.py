@@ -183,6 +183,7 @@ class DataVerbs:
                 exit=Exit.REFUSED,
                 hint=f"zfs mount {dataset}",
             )
+        place = (await self._zfs.mountpoints([dataset]))[dataset]
         with self._undone_unless_taken("share.toml") as path:
             settings_edit.add_share(
                 path,
@@ -196,7 +197,7 @@ class DataVerbs:
             "schema": "meshkeep.share-add/1",
             "dataset": dataset,
             "to": peer.name,
-            "path": here.mountpoint,
+            "path": place,
             "access": "rw" if args.get("rw") else "ro",
         }
 

@@ -25,11 +25,21 @@ class Zfs(Protocol):
         ...
 
     async def datasets(self, root: str | None = None) -> list[Dataset]:
-        """*root* and all below it (all pools for None), parents before children. Raises NotFound."""
+        """*root* and all below it (all pools for None), parents before children. Raises NotFound.
+
+        One of which ZFS tells nothing that can be read is left out, and logged.
+        """
         ...
 
     async def dataset(self, name: str) -> Dataset:
         """Exactly *name*. Raises NotFound."""
+        ...
+
+    async def mountpoints(self, datasets: Sequence[str]) -> dict[str, str | None]:
+        """Where each of *datasets* is to be mounted, or "legacy"; None for nowhere. Raises NotFound.
+
+        Not part of a listing, because a mountpoint may be any text, newlines too.
+        """
         ...
 
     async def look(self, dataset: str, properties: Sequence[str] = (), note: str | None = None) -> Look:

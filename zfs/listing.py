@@ -1,6 +1,7 @@
 """What is asked of `zfs list`, `zfs get`, `zpool list` (-Hp: tabs, exact numbers), `zpool status`; reading it. Pure.
 
-Exactly the columns that are needed: each further one costs a read per dataset.
+Exactly the columns that are needed: each further one costs a read per dataset. None of them may hold text of anybody's
+choice in a listing of many datasets: a tab or newline in it would break the rows of others, or forge one.
 """
 
 import json
@@ -12,8 +13,7 @@ from zfs.model import Bookmark, Dataset, KeyStatus, Pool, PoolStatus, Property, 
 
 POOL_COLUMNS = "name,health,size,free,capacity,readonly,freeing"
 DATASET_COLUMNS = (
-    "name,type,guid,createtxg,used,available,written,encryptionroot,keystatus,mountpoint,mounted,"
-    "snapshots_changed"
+    "name,type,guid,createtxg,used,available,written,encryptionroot,keystatus,mounted,snapshots_changed"
 )
 SNAPSHOT_COLUMNS = "name,guid,createtxg,creation,used,userrefs"
 BOOKMARK_COLUMNS = "name,guid,createtxg,creation"
@@ -61,10 +61,42 @@ def _vdevs(group: dict[str, Any]) -> Iterator[Vdev]:
         yield from _vdevs(one.get("vdevs", {}))
 
 
-def datasets(text: str) -> list[Dataset]:
-    """The datasets in *text*: each parent before its children, siblings by name."""
-    found = [_dataset(row) for row in _rows(text, DATASET_COLUMNS)]
-    return sorted(found, key=lambda dataset: dataset.name.split("/"))
+def datasets(text: str) -> tuple[list[Dataset], list[str]]:
+    """The datasets in *text*, each parent before its children, siblings by name; and why some rows cannot be read.
+
+    Raises BadListing if none can.
+    """
+    found, bad = [], []
+    for line in _lines(text):
+        try:
+            found.append(_dataset(_row(line, DATASET_COLUMNS)))
+        except ValueError as error:
+            bad.append(f"{error}: {line!r}")
+    if bad and not found:
+        raise BadListing(bad[0])
+    return sorted(found, key=lambda dataset: dataset.name.split("/")), bad
+
+
+def dataset(text: str) -> Dataset:
+    """The one dataset in *text*."""
+    return looked_dataset(text, ())[0]
+
+
+def mountpoints(text: str, names: Sequence[str]) -> dict[str, str | None] | None:
+    """The output of ``zfs get -o name,value mountpoint`` for *names*, or None where one has a newline in it.
+
+    Every dataset has at least its own line: with as many lines as names, no mountpoint has a second one.
+    """
+    lines = _lines(text)
+    pairs = [line.partition("\t") for line in lines]
+    if len(lines) != len(names) or {name for name, _, _ in pairs} != set(names):
+        return None
+    return {name: mountpoint(value) for name, _, value in pairs}
+
+
+def mountpoint(value: str) -> str | None:
+    """A mountpoint, ``legacy`` too; None for none, and for a volume."""
+    return None if value in ("-", "none") else value
 
 
 def snapshots(text: str) -> list[Snapshot]:
@@ -155,12 +187,19 @@ def version(text: str) -> tuple[str, str]:
 
 
 def _rows(text: str, columns: str) -> Iterator[list[str]]:
-    count = columns.count(",") + 1
-    for line in text.splitlines():
-        row = line.split("\t")
-        if len(row) != count:
-            raise BadListing(f"{count} columns ({columns}) expected in {line!r}")
-        yield row
+    return (_row(line, columns) for line in _lines(text))
+
+
+def _lines(text: str) -> list[str]:
+    """By newlines alone: `str.splitlines` knows many more ends of lines, which to ZFS are none."""
+    return text.removesuffix("\n").split("\n") if text else []
+
+
+def _row(line: str, columns: str) -> list[str]:
+    row, count = line.split("\t"), columns.count(",") + 1
+    if len(row) != count:
+        raise BadListing(f"{count} columns ({columns}) expected in {line!r}")
+    return row
 
 
 def _number(text: str) -> int:
@@ -168,7 +207,7 @@ def _number(text: str) -> int:
 
 
 def _dataset(row: list[str]) -> Dataset:
-    name, kind, guid, createtxg, used, available, written, root, keystatus, mountpoint, mounted, changed = row
+    name, kind, guid, createtxg, used, available, written, root, keystatus, mounted, changed = row
     return Dataset(
         name=name,
         kind=_kind(kind),
@@ -179,7 +218,6 @@ def _dataset(row: list[str]) -> Dataset:
         written=_number(written),
         encryption_root=None if root in ("-", "") else root,
         keystatus=_keystatus(keystatus),
-        mountpoint=None if mountpoint in ("-", "none") else mountpoint,
         mounted=mounted == "yes",
         snapshots_changed=None if changed == "-" else int(changed),
     )

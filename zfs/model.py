@@ -63,7 +63,6 @@ class Dataset:
     written: int
     encryption_root: str | None = None
     keystatus: KeyStatus | None = None
-    mountpoint: str | None = None
     mounted: bool = False
     snapshots_changed: int | None = None
 

@@ -172,8 +172,37 @@ async def contract_properties_given_at_creation_are_local(env: Env) -> None:
         {(one.value, one.source) for one in found.values()},
         {("noauto", "local"), ("none", "local"), ("y", "local")},
     )
-    equal((await env.zfs.dataset(name)).mountpoint, None)
+    equal(await env.zfs.mountpoints([name]), {name: None})
     await raises(errors.AlreadyExists, env.zfs.create(name, {}))
+
+
+async def contract_whatever_a_mountpoint_is_it_is_told_and_breaks_no_listing(env: Env) -> None:
+    row = f"{env.root}/ghost\tfilesystem\t9\t9\t0\t0\t0\t-\t-\tno\t-"
+    odd = [
+        "/a\tb",
+        "/a\nb",
+        "/a\n",
+        "/a\x0cb",
+        "/a\u2028\u0085b",
+        f"/x\tno\t-\n{row}",
+        "/x\nmountpoint\t/y\tlocal",
+    ]
+    names = [await env.make(f"odd {number}") for number in range(len(odd))]
+    child, none, legacy = await env.make("odd 0", "child"), await env.make("none"), await env.make("legacy")
+    for name, place in zip(names, odd, strict=True):
+        await env.zfs.set(name, {"mountpoint": place})
+    await env.zfs.set(none, {"mountpoint": "none"})
+    await env.zfs.set(legacy, {"mountpoint": "legacy"})
+    wanted = {**dict(zip(names, odd, strict=True)), child: odd[0] + "/child", none: None, legacy: "legacy"}
+    equal(await env.zfs.mountpoints(list(wanted)), wanted)
+    equal(
+        await env.zfs.mountpoints([names[0], none, legacy]),
+        {name: wanted[name] for name in (names[0], none, legacy)},
+    )
+    equal({one.name for one in await env.zfs.datasets(env.root)}, {env.root, *wanted})
+    equal((await env.zfs.look(names[1])).dataset, await env.zfs.dataset(names[1]))
+    equal(await env.zfs.mountpoints([]), {})
+    await raises(errors.NotFound, env.zfs.mountpoints([none, env.name("gone")]))
 
 
 async def contract_a_look_shows_all_that_one_dataset_has(env: Env) -> None:

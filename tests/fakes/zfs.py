@@ -108,6 +108,11 @@ class FakeZfs:
     async def dataset(self, name: str) -> Dataset:
         return self.state.as_dataset(self.state.node(check_dataset(name)))
 
+    async def mountpoints(self, datasets: Sequence[str]) -> dict[str, str | None]:
+        nodes = [self.state.node(check_dataset(name)) for name in dict.fromkeys(datasets)]
+        told = {node.name: self.state.prop(node, "mountpoint")[0] for node in nodes}
+        return {name: None if value == "none" else value for name, value in told.items()}
+
     async def look(self, dataset: str, properties: Sequence[str] = (), note: str | None = None) -> Look:
         values = {name: one.value for name, one in (await self.get(dataset, properties)).items()}
         return Look(

@@ -220,7 +220,6 @@ class State:
         """The value that the door hands out."""
         newest = node.newest
         before = len(newest.data) if newest and node.data.startswith(newest.data) else 0
-        mountpoint = self.prop(node, "mountpoint")[0]
         return Dataset(
             name=node.name,
             kind="filesystem",
@@ -231,7 +230,6 @@ class State:
             written=len(node.data) - before,
             encryption_root=node.key_root.name if node.key_root else None,
             keystatus=None if node.key_root is None else "available" if node.key_available else "unavailable",
-            mountpoint=None if mountpoint == "none" else mountpoint,
             mounted=node.mounted,
             snapshots_changed=node.snapshots_changed,
         )

@@ -33,7 +33,7 @@ def share(dataset: str = "tank/home", *to: str, **more: object) -> ShareRule:
 
 
 def dataset(name: str, **more: object) -> Dataset:
-    made = Dataset(name, "filesystem", 77, 1, 0, 0, 0, mountpoint=f"/{name}", mounted=True)
+    made = Dataset(name, "filesystem", 77, 1, 0, 0, 0, mounted=True)
     return replace(made, **more)  # type: ignore[arg-type]
 
 
@@ -103,9 +103,13 @@ class TestText:
 class TestDesired:
     ADDRESSES = {"laptop": LAPTOP, "desk": DESK}  # noqa: RUF012
 
-    def wanted(self, *shares: ShareRule, **datasets: Dataset) -> tuple[list[Export], list[Skipped]]:
-        found = {one.name: one for one in datasets.values()} or {"tank/home": dataset("tank/home")}
-        return desired(shares, found, self.ADDRESSES, lambda share, path: (1000, 100))
+    def wanted(
+        self, *shares: ShareRule, there: Dataset | None = None, place: str | None = "/tank/home"
+    ) -> tuple[list[Export], list[Skipped]]:
+        one = there or dataset("tank/home")
+        return desired(
+            shares, {one.name: one}, {one.name: place}, self.ADDRESSES, lambda share, path: (1000, 100)
+        )
 
     def test_shares_of_one_dataset_become_one_export(self) -> None:
         exports, skipped = self.wanted(share(), share("tank/home", "desk", access="rw", squash="root"))
@@ -122,8 +126,6 @@ class TestDesired:
         [
             (dataset("tank/other"), "there is no dataset tank/home"),
             (dataset("tank/home", kind="volume"), "tank/home is a volume: only filesystems can be shared"),
-            (dataset("tank/home", mountpoint="legacy"), "tank/home has no mountpoint"),
-            (dataset("tank/home", mountpoint=None), "tank/home has no mountpoint"),
             (dataset("tank/home", mounted=False), "tank/home is not mounted"),
             (
                 dataset("tank/home", mounted=False, keystatus="unavailable"),
@@ -134,6 +136,11 @@ class TestDesired:
     def test_what_cannot_be_served_is_left_out_and_says_why(self, there: Dataset, reason: str) -> None:
         assert self.wanted(share(), there=there) == ([], [Skipped("tank/home", reason)])
 
+    @pytest.mark.parametrize("place", ["legacy", None])
+    def test_one_that_is_mounted_nowhere_of_its_own_is_left_out(self, place: str | None) -> None:
+        skipped = [Skipped("tank/home", "tank/home has no mountpoint")]
+        assert self.wanted(share(), place=place) == ([], skipped)
+
     def test_a_node_that_is_not_in_the_mesh_is_left_out_alone(self) -> None:
         (export,), skipped = self.wanted(share("tank/home", "gone", "desk"))
         assert [client.address for client in export.clients] == [DESK]
@@ -143,6 +150,7 @@ class TestDesired:
         exports, skipped = desired(
             [share(map_to="no-such-user-here")],
             {"tank/home": dataset("tank/home")},
+            {"tank/home": "/tank/home"},
             self.ADDRESSES,
             squash_identity,
         )

@@ -7,7 +7,10 @@ import pytest
 from zfs.listing import (
     BadListing,
     bookmarks,
+    dataset,
     datasets,
+    mountpoint,
+    mountpoints,
     own_properties,
     pool_status,
     pools,
@@ -87,24 +90,64 @@ def test_another_status_is_refused(text: str) -> None:
 
 
 def test_datasets_come_parents_first_whatever_sorts_between() -> None:
-    row = "{}\tfilesystem\t1\t2\t3\t4\t5\t-\t-\tnone\tno\t-\n"
+    row = "{}\tfilesystem\t1\t2\t3\t4\t5\t-\t-\tno\t-\n"
     text = "".join(row.format(name) for name in ("t/a-b", "t/a/x", "t", "t/a"))
-    assert [one.name for one in datasets(text)] == ["t", "t/a", "t/a/x", "t/a-b"]
+    assert [one.name for one in datasets(text)[0]] == ["t", "t/a", "t/a/x", "t/a-b"]
 
 
-def test_a_dataset_says_what_locks_it_and_where_it_is_mounted() -> None:
+def test_a_dataset_says_what_locks_it_and_whether_it_is_mounted() -> None:
     text = (
-        "t/enc a\tfilesystem\t1\t2\t3\t4\t5\tt/enc a\tunavailable\t/t/enc a\tno\t1700000000\n"
-        "t/legacy\tfilesystem\t1\t2\t3\t4\t5\t\tnone\tlegacy\tyes\t-\n"
-        "t/vol\tvolume\t1\t2\t3\t-\t5\t-\t-\t-\t-\t-\n"
+        "t/enc a\tfilesystem\t1\t2\t3\t4\t5\tt/enc a\tunavailable\tno\t1700000000\n"
+        "t/legacy\tfilesystem\t1\t2\t3\t4\t5\t\tnone\tyes\t-\n"
+        "t/vol\tvolume\t1\t2\t3\t-\t5\t-\t-\t-\t-\n"
     )
-    assert datasets(text) == [
-        Dataset(
-            "t/enc a", "filesystem", 1, 2, 3, 4, 5, "t/enc a", "unavailable", "/t/enc a", False, 1700000000
-        ),
-        Dataset("t/legacy", "filesystem", 1, 2, 3, 4, 5, None, None, "legacy", True),
-        Dataset("t/vol", "volume", 1, 2, 3, 0, 5, None, None, None, False),
-    ]
+    assert datasets(text) == (
+        [
+            Dataset("t/enc a", "filesystem", 1, 2, 3, 4, 5, "t/enc a", "unavailable", False, 1700000000),
+            Dataset("t/legacy", "filesystem", 1, 2, 3, 4, 5, None, None, True),
+            Dataset("t/vol", "volume", 1, 2, 3, 0, 5, None, None, False),
+        ],
+        [],
+    )
+
+
+TANK_ROW = "tank\tfilesystem\t1\t1\t0\t0\t0\t-\t-\tyes\t-\n"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "tank/a\tobject\t1\t2\t3\t4\t5\t-\t-\t-\t-",
+        "tank/a\tfilesystem\tone\t1\t0\t0\t0\t-\t-\tyes\t-",
+        "tank/a\tfilesystem\t1",
+        "",
+    ],
+)
+def test_a_row_that_cannot_be_read_costs_only_its_own_dataset(bad: str) -> None:
+    found, rows = datasets(f"{bad}\n{TANK_ROW}")
+    assert [one.name for one in found] == ["tank"]
+    assert len(rows) == 1
+    with pytest.raises(BadListing):
+        datasets(bad + "\n")
+    with pytest.raises(ValueError, match=r"columns|type|invalid literal"):
+        dataset(bad + "\n")
+    assert dataset(TANK_ROW).name == "tank"
+
+
+@pytest.mark.parametrize("end", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\r"])
+def test_only_a_newline_ends_a_row(end: str) -> None:
+    text = f"t\tDEGRADED{end}\t5\t5\t0\ton\t0\n"
+    assert [one.health for one in pools(text)] == [f"DEGRADED{end}"]
+
+
+def test_mountpoints_are_read_at_once_unless_one_has_a_newline() -> None:
+    text = "t\t/t\tand tab\nt/a b\tnone\nt/l\tlegacy\nt/v\t-\n"
+    names = ["t", "t/a b", "t/l", "t/v"]
+    assert mountpoints(text, names) == {"t": "/t\tand tab", "t/a b": None, "t/l": "legacy", "t/v": None}
+    assert mountpoints("t\t/x\nt/a\t/forged\nt/a\t/y\n", ["t", "t/a"]) is None
+    assert mountpoints("t\t/x\nt/b\t/forged\n", ["t", "t/a"]) is None
+    assert mountpoints("", []) == {}
+    assert [mountpoint(one) for one in ("/a\nb\n", "none", "legacy")] == ["/a\nb\n", None, "legacy"]
 
 
 def test_snapshots_are_ordered_by_transaction_then_creation_then_name() -> None:
@@ -156,4 +199,4 @@ def test_other_columns_than_asked_for_are_refused(text: str) -> None:
 
 def test_an_unknown_type_is_refused() -> None:
     with pytest.raises(BadListing, match="type"):
-        datasets("t\tobject\t1\t2\t3\t4\t5\t-\t-\t-\t-\n")
+        dataset("t\tobject\t1\t2\t3\t4\t5\t-\t-\t-\t-\n")
