@@ -399,7 +399,8 @@ class Agent:
         """Why some rules are not known, for a check that must not call that well."""
         if problem := self._problems.get("config"):
             return problem.text
-        unread = [one.text for one in self.snapshotter.notices if one.code == "sanoid_conf_invalid"]
+        codes = ("sanoid_conf_invalid", "sanoid_unknown")
+        unread = [one.text for one in self.snapshotter.notices if one.code in codes]
         return unread[0] if unread else ""
 
     def _line(self) -> str:

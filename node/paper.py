@@ -25,7 +25,7 @@ def read_texts(path: Path, form: Form) -> list[tuple[str, str]]:
     texts, problems = [], []
     for file in _files(path, form):
         try:
-            texts.append((str(file), file.read_text(encoding="utf-8")))
+            texts.append((str(file), _text(file, form)))
         except UnicodeDecodeError:
             problems.append(f"{file}: is not UTF-8 text")
         except OSError as error:
@@ -33,6 +33,14 @@ def read_texts(path: Path, form: Form) -> list[tuple[str, str]]:
     if problems:
         raise _invalid(problems)
     return texts
+
+
+def _text(file: Path, form: Form) -> str:
+    if form == "sanoid":
+        from node.sanoid_files import text_of
+
+        return text_of(file)
+    return file.read_text(encoding="utf-8")
 
 
 def _files(path: Path, form: Form) -> list[Path]:
@@ -45,14 +53,19 @@ def _files(path: Path, form: Form) -> list[Path]:
     return config_files(path) if path.is_dir() else [path]
 
 
-def resolve_texts(form: Form, texts: Texts, datasets: Iterable[str], roots: Collection[str]) -> Resolution:
-    """What every dataset would get. *roots* are those of replicas. Raises MeshkeepError (config): all mistakes."""
+def resolve_texts(
+    form: Form, texts: Texts, datasets: Iterable[str], roots: Collection[str], timezone: str = "UTC"
+) -> Resolution:
+    """What every dataset would get. *roots* are those of replicas, *timezone* that of a sanoid.conf's times of day.
+
+    Raises MeshkeepError (config): all mistakes.
+    """
     # Each front end loads on use: the command line needs one of them, and pydantic takes its time.
     if form == "sanoid":
         from policy import sanoid_conf
 
         try:
-            return sanoid_conf.read(texts).resolve(datasets, roots)
+            return sanoid_conf.read(texts).resolve(datasets, roots, timezone)
         except sanoid_conf.SanoidConfError as error:
             raise _invalid([str(problem) for problem in error.problems]) from None
     from node.settings import parse

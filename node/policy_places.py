@@ -2,29 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, TypeAlias
 
-from node.sanoid_files import load
 from node.settings import Settings
 from node.settings_problems import dotted
 from policy.rules import Policy
-from policy.sanoid_conf import SanoidConfError
 from policy.sanoid_ini import Section
 from zfs.names import parent_of
 
 Place: TypeAlias = dict[str, Any] | None
 """``{"file", "line"}``; None where it is not known, or for a default."""
-
-
-def sanoid_sections(directory: str | None) -> dict[str, Section]:
-    """By name; none if the file cannot be read (the rules in force are then those of before). Blocks on the disk."""
-    if directory is None:
-        return {}
-    try:
-        return {section.name: section for section in load(Path(directory)).sections}
-    except (SanoidConfError, OSError):
-        return {}
 
 
 def alike(one: Policy, other: Policy) -> bool:

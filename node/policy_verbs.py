@@ -1,6 +1,5 @@
 """The verbs of the local API that say what the rules come to: policy list, show, explain, plan and test."""
 
-import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -10,12 +9,13 @@ from node import paper
 from node.api import Request
 from node.errors import Exit, MeshkeepError
 from node.paper import Form
-from node.policy_places import Places, alike, sanoid_sections
+from node.policy_places import Places, alike
 from node.settings import Settings
 from node.storage import node_roots
 from policy.brake import held_back
 from policy.explain import explain, keep_line, plan_body, policy_body, waits
 from policy.rules import Policy, Resolution
+from policy.sanoid_ini import Section
 from policy.tick import Inventory, Tick, plan_tick
 from zfs import errors as zfs_errors
 from zfs.door import Zfs
@@ -29,6 +29,11 @@ class Rules(Protocol):
     @property
     def waiting(self) -> Mapping[str, int]:
         """By dataset, how many snapshots the brake keeps from being pruned."""
+        ...
+
+    @property
+    def sanoid_sections(self) -> Mapping[str, Section]:
+        """Those of the sanoid.conf in force, by name."""
         ...
 
     async def resolution(self) -> Resolution: ...
@@ -59,7 +64,7 @@ class PolicyVerbs:
     async def listing(self, _: Request) -> dict[str, Any]:
         """Every policy, of which file, and how many datasets have it."""
         resolution = await self._rules.resolution()
-        places = await self._places()
+        places = self._places()
         return {
             "schema": "meshkeep.policy-list/1",
             "policies": [
@@ -88,7 +93,7 @@ class PolicyVerbs:
                 exit=Exit.NOT_FOUND,
                 hint="meshkeep policy list",
             )
-        places = await self._places()
+        places = self._places()
         return {
             "schema": "meshkeep.policy-show/1",
             "policy": name,
@@ -123,7 +128,7 @@ class PolicyVerbs:
         for pinned in told["pinned"]:
             name = pinned["snapshot"]
             pinned["tags"] = await self._zfs.holds(name) if name in held else []
-        places = await self._places()
+        places = self._places()
         rule, at = places.of_rule(dataset, chosen.policy)
         return {
             **head,
@@ -153,7 +158,7 @@ class PolicyVerbs:
         form, texts = _candidate(request.args)
         datasets = [dataset.name for dataset in await self._zfs.datasets()]
         roots = {*self._replica_roots(), *node_roots(datasets)}
-        then = paper.resolve_texts(form, texts, datasets, roots)
+        then = paper.resolve_texts(form, texts, datasets, roots, self._settings().timezone)
         now = await self._rules.resolution()
         seen = await self._see({**now.chosen, **then.chosen})
         new, old = seen.tick(then), seen.tick(now)
@@ -186,9 +191,8 @@ class PolicyVerbs:
         )
         return _Seen(histories, inventory, needed, int(self._now()))
 
-    async def _places(self) -> Places:
-        settings = self._settings()
-        return Places(settings, await asyncio.to_thread(sanoid_sections, settings.sanoid))
+    def _places(self) -> Places:
+        return Places(self._settings(), self._rules.sanoid_sections)
 
     def _policies(self, resolution: Resolution) -> dict[Policy, int]:
         """Each policy, with the number of its datasets."""

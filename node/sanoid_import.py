@@ -9,7 +9,7 @@ from node.errors import Exit, MeshkeepError
 from node.files import write_atomic
 from node.sanoid_files import load
 from node.sanoid_import_text import as_toml
-from node.sanoid_timer import UNIT
+from node.sanoid_timer import UNKNOWN, stop_command
 from node.settings import ConfigError, Settings, config_files, parse
 from node.settings_merge import Merged
 from policy.import_sanoid import Imported, import_sanoid
@@ -122,10 +122,10 @@ def obstacles(made: Draft, at_work: str) -> list[MeshkeepError]:
     if at_work:
         found.append(
             _refused(
-                "sanoid still runs here",
+                "sanoid may still run here" if at_work == UNKNOWN else "sanoid still runs here",
                 "sanoid_at_work",
                 f"{at_work}, and two that take and prune the same snapshots would undo each other's work",
-                f"{_stop(at_work)} && sudo meshkeep config import-sanoid --apply",
+                f"sudo {stop_command(at_work)} && sudo meshkeep config import-sanoid --apply",
             )
         )
     if made.file.exists():
@@ -153,12 +153,6 @@ def obstacles(made: Draft, at_work: str) -> list[MeshkeepError]:
     except ConfigError as error:
         found.append(error)
     return found
-
-
-def _stop(at_work: str) -> str:
-    if at_work.startswith(UNIT):
-        return f"sudo systemctl disable --now {UNIT}"
-    return "sudo mv /etc/cron.d/sanoid /root/sanoid.cron"
 
 
 def _refused(what: str, code: str, why: str, hint: str) -> MeshkeepError:

@@ -16,11 +16,13 @@ from node.clock import ClockWatch, Every
 from node.histories import Histories
 from node.prune_rounds import Facts, PruneRounds
 from node.pruner import Pruner
-from node.rulebook import Rulebook, Rules, some, without
-from node.sanoid_timer import TRY, SanoidTimer
+from node.rulebook import Rulebook, Rules
+from node.sanoid_timer import SanoidTimer
 from node.storage import node_roots
 from node.taker import Taker
+from node.two_schedulers import aside
 from policy.rules import Resolution
+from policy.sanoid_ini import Section
 from policy.tick import DEAD, Inventory, Notice, Tick, plan_tick
 from zfs import errors
 from zfs.door import Zfs
@@ -56,7 +58,7 @@ class Snapshotter:
         self._replica_roots = replica_roots
         self._taken = taken
         self._sanoid = sanoid
-        self._rulebook = rulebook or Rulebook()
+        self._rulebook = rulebook or Rulebook(monotonic)
         self._now = now
         self._monotonic = monotonic
         self._rules = Rules()
@@ -84,8 +86,9 @@ class Snapshotter:
     # -- the clock -----------------------------------------------------------------------------------------------
 
     def configure(self, rules: Rules, tick_seconds: int) -> None:
-        """Take the rules of a new configuration; the next tick is at once."""
+        """Take the rules of a new configuration, and read its sanoid.conf again; the next tick is at once."""
         self._rules = rules
+        self._rulebook.renew()
         self._scheduler.add_job(
             self.tick,
             Every(tick_seconds),
@@ -127,6 +130,11 @@ class Snapshotter:
         datasets, _ = await self._look()
         return (await self._resolve(datasets))[0]
 
+    @property
+    def sanoid_sections(self) -> Mapping[str, Section]:
+        """Those of the sanoid.conf in force, by name, as `resolution` found them."""
+        return self._rulebook.sections
+
     async def histories(self, datasets: Iterable[str]) -> dict[str, tuple[Snapshot, ...]]:
         """The snapshots of *datasets*, of those that are there and can be listed. Raises ZfsError."""
         wanted = set(datasets)
@@ -159,17 +167,8 @@ class Snapshotter:
         other = await self._sanoid.managed(names, roots) if self._sanoid and self._rules else None
         if other is None:
             return resolution, notices
-        if other.trouble:
-            text = f"{other.how}, and what it manages cannot be told: {other.trouble}"
-            return resolution, [*notices, Notice("two_schedulers", "", text, TRY)]
-        ours = {name for name, one in resolution.chosen.items() for name in (name, *one.along)}
-        both = ours & other.datasets
-        if both:
-            text = (
-                f"{other.how} and manages {some(both)} too: they are left to sanoid, one scheduler is enough"
-            )
-            notices.append(Notice("two_schedulers", min(both), text, TRY))
-        return without(resolution, both, f"left to sanoid: {other.how}"), notices
+        resolution, told = aside(resolution, other)
+        return resolution, [*notices, *told]
 
     # -- the tick --------------------------------------------------------------------------------------------------
 

@@ -78,7 +78,9 @@ class RuledHost:
         (self.path / "meshkeep.toml").write_text(toml)
         self.settings = load(config_files(self.path))
         settings = self.settings
-        self.snapshotter.configure(Rules(settings.assignments, settings.pools, settings.sanoid), 60)
+        self.snapshotter.configure(
+            Rules(settings.assignments, settings.pools, settings.sanoid, settings.timezone), 60
+        )
 
     async def has(self, dataset: str, kind: Kind, ages: Sequence[int]) -> list[str]:
         """*dataset* (made if need be) gets snapshots of *kind* of those ages in seconds. Returns their full names."""

@@ -1,7 +1,9 @@
 """The verbs about rules, pruning and single snapshots, over the double of ZFS."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -206,6 +208,31 @@ class TestTest:
     async def test_takes_a_sanoid_conf(self, home: RuledHost) -> None:
         told = await home.policies.test(asked(form="sanoid", texts=[["sanoid.conf", SANOID]]))
         assert {one["dataset"] for one in told["take"]} == {"pond/x"}
+
+    async def test_times_of_day_in_a_sanoid_conf_are_those_of_the_settings(self, home: RuledHost) -> None:
+        local = datetime.fromtimestamp(NOW, ZoneInfo("Asia/Kolkata"))
+        await home.has("pond/x", "daily", [HOUR])
+        text = (
+            "[pond/x]\nhourly = 0\ndaily = 1\nmonthly = 0\n"
+            f"daily_hour = {local.hour}\ndaily_min = {local.minute}\n"
+        )
+        request = asked(form="sanoid", texts=[["sanoid.conf", text]])
+        assert [one["dataset"] for one in (await home.policies.test(request))["take"]] == []
+        home.rules(RULES + '[snapshots]\ntimezone = "Asia/Kolkata"\n')
+        assert {one["dataset"] for one in (await home.policies.test(request))["take"]} == {"pond/x"}
+
+    async def test_it_is_compared_with_what_was_read_and_not_with_what_is_on_disk(
+        self, home: RuledHost
+    ) -> None:
+        home.rules("", SANOID)
+        assert "pond/x" in (await home.snapshotter.resolution()).chosen
+        conf = home.path / "sanoid" / "sanoid.conf"
+        conf.write_text("\n\n" + SANOID.replace("hourly = 5", "hourly = 6"))
+        told = await home.policies.test(asked(form="sanoid", texts=[[str(conf), conf.read_text()]]))
+        assert [one["dataset"] for one in told["changed"]] == ["pond/x"]
+        (shown,) = (await home.policies.show(asked(policy="pond")))["policies"]
+        assert shown["at"] == {"file": str(conf), "line": 2}
+        assert shown["values"]["hourly"] == {"value": 5, "at": {"file": str(conf), "line": 7}}
 
     async def test_changes_nothing(self, home: RuledHost) -> None:
         await full(home)

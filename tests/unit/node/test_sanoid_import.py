@@ -16,6 +16,7 @@ from node.cli import config as commands
 from node.cli import main
 from node.errors import Exit, MeshkeepError
 from node.sanoid_import_text import as_toml
+from node.sanoid_timer import UNKNOWN
 from policy.import_sanoid import import_sanoid
 from policy.rules import Policy, Resolution, resolve
 from policy.sanoid_conf import read
@@ -355,6 +356,7 @@ class TestApplying:
         [
             ("sanoid.timer is active", "systemctl disable --now sanoid.timer"),
             ("/etc/cron.d/sanoid is there", "mv /etc/cron.d/sanoid"),
+            (UNKNOWN, "systemctl disable --now sanoid.timer"),
         ],
     )
     def test_refuses_beside_a_sanoid_that_runs(

@@ -1,5 +1,6 @@
 """Snapshots by policy over the double of ZFS, under a clock that the test turns."""
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,10 +12,10 @@ import pytest
 from apscheduler.schedulers import base
 
 from node.clock import ClockWatch, Every
-from node.commands import CommandMissing, Result
+from node.commands import CommandMissing, CommandTimeout, Result
 from node.hooks import HookResult, HookRunner
 from node.pruner import Pruner
-from node.rulebook import Rules
+from node.rulebook import EVERY, Rules
 from node.sanoid_timer import SanoidTimer
 from node.snapshotter import STUCK, Snapshotter
 from node.taker import Taker
@@ -728,22 +729,118 @@ async def test_a_zfs_recursion_of_sanoid_does_not_take_along_what_is_ours(world:
     assert world.taken == ["tank/home"]
 
 
-async def test_one_that_becomes_unreadable_stays_as_it_was(world: World, etc: Path) -> None:
+async def reloaded(world: World, after: float = 0) -> None:
+    """As `meshkeep config reload` does it."""
+    world.rules = world.rules
+    await world.tick(after)
+
+
+async def test_one_that_is_bad_at_a_reload_leaves_what_was_in_force(world: World, etc: Path) -> None:
     world.rules = Rules(sanoid=str(etc))
     await world.tick()
     (etc / "sanoid.conf").write_text(CONF + "hurly = 3\n")
     world.taken.clear()
-    await world.tick(HOUR)
+    await reloaded(world, HOUR)
     assert set(world.taken) == {"tank/home", "tank/home/photos"}
     said = world.said("sanoid_conf_invalid")
     assert "what it said before still holds" in said
     assert "hurly" in said
     (etc / "sanoid.conf").unlink()
-    await world.tick(HOUR)
+    world.taken.clear()
+    await reloaded(world, HOUR)
+    assert world.codes == ["sanoid_conf_invalid"]
+    assert set(world.taken) == {"tank/home", "tank/home/photos"}
+    (etc / "sanoid.conf").write_text(CONF)
+    await reloaded(world, HOUR)
+    assert world.codes == []
+
+
+@pytest.mark.parametrize("text", ["[tank/home]\nhourly = 2", "", None], ids=["half saved", "empty", "gone"])
+async def test_one_that_changes_on_disk_changes_nothing_before_a_reload(
+    world: World, etc: Path, text: str | None
+) -> None:
+    await world.history("tank/home", range(1, 40))
+    (etc / "sanoid.conf").write_text(CONF.replace("hourly = 4", "hourly = 40"))
+    world.rules = Rules(sanoid=str(etc))
+    await world.tick()
+    there = await world.names("tank/home")
+    if text is None:
+        (etc / "sanoid.conf").unlink()
+    else:
+        (etc / "sanoid.conf").write_text(text)
+    await world.tick(EVERY)
+    assert await world.names("tank/home") == there
+    assert (await world.snapshotter.resolution()).chosen["tank/home"].policy.hourly == 40
+    assert world.codes == ["sanoid_conf_changed"]
+    assert "meshkeep config reload puts it to use" in world.said("sanoid_conf_changed")
+    assert world.snapshotter.notices[0].hint == f"meshkeep policy test {etc}"
+
+
+async def test_a_fragment_that_comes_is_a_change_and_put_to_use_by_a_reload(world: World, etc: Path) -> None:
+    world.rules = Rules(sanoid=str(etc))
+    await world.tick()
+    (etc / "sanoid.d").mkdir()
+    (etc / "sanoid.d/other.conf").write_text("[tank/other]\nuse_template = t\n")
+    await world.tick(EVERY)
+    assert world.codes == ["sanoid_conf_changed"]
+    assert "tank/other" not in world.snapshotter.chosen
+    await reloaded(world)
+    assert world.codes == []
+    assert "tank/other" in world.snapshotter.chosen
+
+
+async def test_one_that_is_written_anew_with_the_same_text_has_not_changed(world: World, etc: Path) -> None:
+    world.rules = Rules(sanoid=str(etc))
+    await world.tick()
+    (etc / "new").write_text(CONF)
+    (etc / "new").rename(etc / "sanoid.conf")
+    await world.tick(EVERY)
+    assert world.codes == []
+
+
+async def test_a_change_of_the_same_size_and_time_is_seen_and_one_taken_back_is_gone(
+    world: World, etc: Path
+) -> None:
+    world.rules = Rules(sanoid=str(etc))
+    await world.tick()
+    before = (etc / "sanoid.conf").stat()
+    (etc / "new").write_text(CONF.replace("hourly = 4", "hourly = 5"))
+    os.utime(etc / "new", ns=(before.st_atime_ns, before.st_mtime_ns))
+    (etc / "new").rename(etc / "sanoid.conf")
+    await world.tick(EVERY)
+    assert world.codes == ["sanoid_conf_changed"]
+    (etc / "sanoid.conf").write_text(CONF)
+    await world.tick(EVERY)
+    assert world.codes == []
+
+
+async def test_the_disk_is_looked_at_once_a_minute(world: World, etc: Path) -> None:
+    world.rules = Rules(sanoid=str(etc))
+    await world.tick()
+    (etc / "sanoid.conf").unlink()
+    await world.tick(EVERY - 1)
+    assert world.codes == []
+    await world.tick(1)
+    assert world.codes == ["sanoid_conf_changed"]
+    (etc / "sanoid.conf").write_text(CONF)
+    await world.tick(EVERY - 1)
+    assert world.codes == ["sanoid_conf_changed"]
+    await world.tick(1)
+    assert world.codes == []
+
+
+async def test_a_bad_one_that_was_mended_waits_for_a_reload_too(world: World, etc: Path) -> None:
+    (etc / "sanoid.conf").write_text("[tank/home]\nhurly = 3\n")
+    world.rules = Rules(sanoid=str(etc))
+    await world.tick()
     assert world.codes == ["sanoid_conf_invalid"]
     (etc / "sanoid.conf").write_text(CONF)
-    await world.tick(HOUR)
+    await world.tick(EVERY)
+    assert world.codes == ["sanoid_conf_invalid", "sanoid_conf_changed"]
+    assert world.taken == []
+    await reloaded(world)
     assert world.codes == []
+    assert set(world.taken) == {"tank/home", "tank/home/photos"}
 
 
 async def test_one_that_was_never_readable_leaves_our_rules_alone(world: World, tmp_path: Path) -> None:
@@ -805,23 +902,81 @@ async def test_where_there_is_no_systemd_it_is_crons_file_that_counts(etc: Path)
     await world.tick()
     assert world.taken == []
     assert "etc/cron.d/sanoid is there" in world.said("two_schedulers")
+    (notice,) = world.snapshotter.notices
+    assert notice.hint == "meshkeep config import-sanoid; mv /etc/cron.d/sanoid /root/sanoid.cron"
     assert world.commands.ran == []
 
 
-async def test_an_active_sanoid_with_a_conf_that_can_not_be_read_is_said(etc: Path) -> None:
-    (etc / "sanoid.conf").write_text("[tank/home]\nhurly = 3\n")
+@pytest.mark.parametrize(
+    "line", [b"daily_warn = 6 hours", b"daily = two", b"hurly = 3", b"pre_snapshot_script = /bin/caf\xe9"]
+)
+async def test_beside_an_active_sanoid_with_a_conf_that_makes_no_sense_everything_is_left_to_it(
+    etc: Path, line: bytes
+) -> None:
+    (etc / "sanoid.conf").write_bytes(b"[tank/home]\nhourly = 5\n" + line + b"\n")
+    world = await beside_sanoid(etc, Assignment("tank", replace(HOURLY, hourly=1), recursion="each"))
+    made = await world.history("tank/home", range(1, 9))
+    world.commands.on("systemctl is-active", Result(0, "active\n"))
+    await world.tick()
+    assert world.taken == [], "sanoid runs with most of what is a mistake here"
+    assert await world.names("tank/home") == made
+    (notice,) = world.snapshotter.notices
+    assert notice.code == "sanoid_unknown"
+    assert line.split()[0].decode() in notice.text or "not UTF-8" in notice.text
+    assert "every dataset is left to it, nothing is taken or pruned, until that is mended" in notice.text
+    assert notice.hint == "meshkeep policy test /etc/sanoid; systemctl disable --now sanoid.timer"
+    assert "left to sanoid" in (await world.snapshotter.resolution()).excluded["tank/other"]
+    (etc / "sanoid.conf").write_text("[tank/home]\nhourly = 5\n")
+    await world.tick()
+    assert set(world.taken) == {"tank", "tank/home/photos", "tank/other"}
+
+
+async def test_an_active_sanoid_without_a_conf_manages_nothing(etc: Path) -> None:
+    (etc / "sanoid.conf").unlink()
     world = await beside_sanoid(etc, Assignment("tank/home", HOURLY))
     world.commands.on("systemctl is-active", Result(0, "active\n"))
     await world.tick()
-    assert world.taken == ["tank/home"], "sanoid dies of such a file"
-    assert "hurly" in world.said("two_schedulers")
+    assert (world.taken, world.codes) == (["tank/home"], [])
 
 
-async def test_a_systemctl_that_fails_changes_nothing(etc: Path) -> None:
-    world = await beside_sanoid(etc, Assignment("tank/home", HOURLY))
-    world.commands.on("systemctl is-active", CommandMissing("systemctl"))
+@pytest.mark.parametrize(
+    "answer",
+    [
+        CommandMissing("systemctl"),
+        CommandTimeout(["systemctl"], 30),
+        Result(1, "", "Failed to connect to bus: Connection refused"),
+    ],
+    ids=["missing", "timeout", "no bus"],
+)
+async def test_while_systemctl_has_not_answered_yet_what_sanoid_would_manage_is_left_alone(
+    etc: Path, answer: Exception | Result
+) -> None:
+    world = await beside_sanoid(etc, Assignment("tank", HOURLY, recursion="each"))
+    world.commands.on("systemctl is-active", answer)
     await world.tick()
-    assert world.taken == ["tank/home"]
+    assert set(world.taken) == {"tank", "tank/other"}
+    assert "whether sanoid.timer is active cannot be told" in world.said("sanoid_unknown")
+    assert world.snapshotter.notices[0].hint == "systemctl is-active sanoid.timer"
+    world.commands.on("systemctl is-active", Result(3, "inactive\n"))
+    await world.tick(1)
+    assert set(world.taken) >= {"tank/home", "tank/home/photos"}, "it is asked again at the next tick"
+    assert world.codes == []
+
+
+@pytest.mark.parametrize(("known", "taken"), [("active", []), ("inactive", ["tank/home"])])
+async def test_a_systemctl_that_fails_later_leaves_what_is_known(
+    etc: Path, known: str, taken: list[str]
+) -> None:
+    world = await beside_sanoid(etc, Assignment("tank/home", HOURLY))
+    world.commands.on("systemctl is-active", Result(0, f"{known}\n"))
+    await world.tick()
+    assert world.taken == taken
+    world.commands.on("systemctl is-active", CommandTimeout(["systemctl"], 30))
+    for passed in (HOUR, 1):
+        asked = len(world.commands.ran)
+        await world.tick(passed)
+        assert len(world.commands.ran) == asked + 1
+    assert world.taken == taken * 2
 
 
 # -- the clock ---------------------------------------------------------------------------------------------------
