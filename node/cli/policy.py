@@ -83,14 +83,20 @@ def test(file: Path, verbose: bool) -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="What there is, as JSON. Without it, the agent is asked what it would do now.",
 )
+@click.option("--timezone", metavar="ZONE", help="Of the times of day in a sanoid.conf; default: UTC.")
 @click.option("--at", type=int, metavar="EPOCH", help="When, in seconds; default: now.")
 @click.option("-v", "--verbose", is_flag=True, help="Show all, with reasons.")
 def plan(
-    sanoid_conf: Path | None, config: Path | None, inventory: Path | None, at: int | None, verbose: bool
+    sanoid_conf: Path | None,
+    config: Path | None,
+    inventory: Path | None,
+    timezone: str | None,
+    at: int | None,
+    verbose: bool,
 ) -> None:
     """What would be taken and destroyed, and why. Changes nothing; on paper it needs no agent."""
     if inventory is None:
-        if sanoid_conf or config or at is not None:
+        if sanoid_conf or config or timezone or at is not None:
             raise _usage(
                 "deciding on paper needs --inventory; for what is there now: meshkeep policy test FILE"
             )
@@ -98,16 +104,33 @@ def plan(
     else:
         if (sanoid_conf is None) == (config is None):
             raise _usage("--inventory needs --sanoid-conf or --config, one of the two")
-        result = _on_paper(sanoid_conf, config, inventory, int(time.time()) if at is None else at)
+        if timezone is not None and sanoid_conf is None:
+            raise _usage("--timezone is for a sanoid.conf; a TOML file says it itself, in [snapshots]")
+        zone = "UTC" if timezone is None else _known_zone(timezone)
+        result = _on_paper(sanoid_conf, config, inventory, int(time.time()) if at is None else at, zone)
     output.emit(result, plan_lines(result, verbose=verbose), as_json=flags().json)
 
 
-def _on_paper(sanoid_conf: Path | None, config: Path | None, inventory: Path, at: int) -> dict[str, Any]:
+def _known_zone(name: str) -> str:
+    from zoneinfo import ZoneInfo
+
+    try:
+        ZoneInfo(name)
+    except (LookupError, ValueError, OSError):  # unknown; no key at all; a folder of zones
+        raise _usage(f'"{name}" is no time zone known here; write it like "Europe/Berlin"') from None
+    return name
+
+
+def _on_paper(
+    sanoid_conf: Path | None, config: Path | None, inventory: Path, at: int, timezone: str
+) -> dict[str, Any]:
     import json
+    from collections import Counter
+    from dataclasses import replace
 
     from node.paper import Form, read_texts, resolve_texts
     from node.storage import node_roots
-    from policy.explain import plan_body
+    from policy.explain import plan_body, waits
     from policy.inventory import InventoryError, read
     from policy.tick import plan_tick
 
@@ -123,8 +146,10 @@ def _on_paper(sanoid_conf: Path | None, config: Path | None, inventory: Path, at
         raise _bad_inventory(inventory, f"it is not JSON: {error}") from None
     except OSError as error:
         raise _bad_inventory(inventory, f"it cannot be read: {error.strerror}") from None
-    resolution = resolve_texts(form, texts, paper.datasets, node_roots(paper.datasets))
+    resolution = resolve_texts(form, texts, paper.datasets, node_roots(paper.datasets), timezone)
     decided = plan_tick(paper.inventory, resolution, at)
+    counts = Counter(snapshot.dataset for snapshot in paper.inventory.snapshots)
+    decided = replace(decided, warnings=(*decided.warnings, *waits(decided, counts, resolution)))
     return {"schema": "meshkeep.policy-plan/1", **plan_body(decided)}
 
 

@@ -3,8 +3,10 @@
 import json
 import time
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -160,6 +162,26 @@ class TestPolicy:
         assert said.out() == ""
         assert f"{conf}:2" in said.err
         assert f"{conf}:3" in said.err
+
+    async def test_test_takes_a_comment_that_is_not_utf8_and_says_so_of_a_value(
+        self, home: RuledHost, said: Said, tmp_path: Path
+    ) -> None:
+        conf = tmp_path / "x.conf"
+        conf.write_bytes(b"# caf\xe9\n" + SANOID.encode())
+        assert await typed("policy", "test", str(conf)) == 0
+        assert "tank/home" in said.out()
+        conf.write_bytes(b"[tank]\npre_snapshot_script = caf\xe9\n")
+        assert await typed("policy", "test", str(conf)) == 4
+        said.out()
+        assert f"{conf}:2: is not UTF-8 text" in said.err.replace("[tank] ", "")
+
+    async def test_test_of_toml_that_is_not_utf8_is_exit_4(
+        self, home: RuledHost, said: Said, tmp_path: Path
+    ) -> None:
+        (tmp_path / "x.toml").write_bytes(b"# caf\xe9\n")
+        assert await typed("policy", "test", str(tmp_path / "x.toml")) == 4
+        said.out()
+        assert "is not UTF-8 text" in said.err
 
     async def test_plan_asks_the_agent_what_it_would_do_now(self, home: RuledHost, said: Said) -> None:
         going = await full(home)
@@ -367,6 +389,43 @@ class TestOnPaper:
         paper.plan("sanoid-conf", SANOID, "--json")
         assert ours == paper.said.json()
 
+    @pytest.mark.parametrize("option", ["sanoid-conf", "config"])
+    def test_what_the_brake_would_hold_back_is_a_warning(self, paper: Paper, option: str) -> None:
+        paper.inventory["snapshots"] = [
+            snap("tank/home", "hourly", hours, 100 + hours) for hours in range(40)
+        ]
+        texts = {
+            "sanoid-conf": "[tank/home]\nhourly = 2\ndaily = 0\nmonthly = 0\n",
+            "config": '[policy.p]\nhourly = 2\ndaily = 0\nmonthly = 0\n[dataset."tank/home"]\npolicy = "p"\n',
+        }
+        assert paper.plan(option, texts[option], "--json") == 0
+        plan = paper.said.json()
+        assert len(plan["prune"]) == 37
+        (warning,) = plan["warnings"]
+        assert (warning["code"], warning["subject"]) == ("prune_waits", "tank/home")
+        assert warning["text"].startswith("37 of the 40 snapshots of tank/home would go at once")
+
+    def test_times_of_day_are_utc_or_those_of_the_zone_that_is_named(self, paper: Paper) -> None:
+        local = datetime.fromtimestamp(NOW, ZoneInfo("Asia/Kolkata"))
+        at = f"{local.hour:02}:{local.minute:02}"
+        paper.inventory["snapshots"] = [snap("tank/home", "daily", 1, 1)]
+        text = (
+            f"[tank/home]\nhourly = 0\ndaily = 1\nmonthly = 0\ndaily_hour = {at[:2]}\ndaily_min = {at[3:]}\n"
+        )
+        assert paper.plan("sanoid-conf", text, "--json") == 0
+        assert paper.said.json()["take"] == []
+        assert paper.plan("sanoid-conf", text, "--json", "--timezone", "Asia/Kolkata") == 0
+        assert [one["type"] for one in paper.said.json()["take"]] == ["daily"]
+
+    @pytest.mark.parametrize("zone", ["Europe/Berlim", "", "../etc/passwd", "Europe"])
+    def test_a_zone_that_is_none_is_exit_2(self, paper: Paper, zone: str) -> None:
+        assert paper.plan("sanoid-conf", SANOID, "--timezone", zone) == 2
+        assert paper.said.out() == ""
+        assert "time zone" in paper.said.err
+
+    def test_a_zone_beside_toml_is_exit_2(self, paper: Paper) -> None:
+        assert paper.plan("config", "", "--timezone", "UTC") == 2
+
     def test_a_table_without_json(self, paper: Paper) -> None:
         assert paper.plan("sanoid-conf", SANOID) == 0
         lines = paper.said.out().splitlines()
@@ -413,6 +472,7 @@ class TestOnPaper:
         [
             ["--sanoid-conf", "x"],
             ["--at", "5"],
+            ["--timezone", "UTC"],
             ["--inventory", "INVENTORY"],
             ["--inventory", "INVENTORY", "--sanoid-conf", "x", "--config", "y"],
             ["--inventory", "/nowhere"],
