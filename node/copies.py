@@ -89,7 +89,9 @@ class Copies:
     async def _told(self, peer: Peer) -> tuple[Copy, ...] | Silent:
         try:
             return await self.on(peer)
-        except (PeerUnreachable, LinkTimeout, PeerRefused) as error:
+        except PeerRefused as refused:
+            return () if refused.code == "no_storage" else Silent(peer.name, str(refused))
+        except (PeerUnreachable, LinkTimeout) as error:
             return Silent(peer.name, str(error))
 
 

@@ -79,6 +79,7 @@ class FakeTransfer(Generic[T]):
     def __init__(self, work: Callable[[Progress, int], T], progress: Progress | None) -> None:
         self.bytes = 0
         self.said: T | None = None
+        self.cancelled = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._progress = progress
         self._reader, self._writer = os.pipe()
@@ -100,6 +101,7 @@ class FakeTransfer(Generic[T]):
     async def cancel(self, grace: float = 0, give_up: float = 0) -> None:
         if not self._task.done():
             os.write(self._writer, b"!")
+            self.cancelled.set()
             await asyncio.wait([self._task])
 
     def _told(self, count: int) -> None:
@@ -123,6 +125,8 @@ class FakeWorkers:
         self.sends: list[SendJob] = []
         self.receives: list[ReceiveJob] = []
         self.users: list[str | None] = []
+        self.sending: FakeTransfer[SendOutcome] | None = None
+        self.receiving: FakeTransfer[ReceiveOutcome] | None = None
 
     def cut(self, after: int) -> Point:
         """The next stream made here ends after so many bytes."""
@@ -148,7 +152,9 @@ class FakeWorkers:
         object_, offset = resume if resume else (None, None)
         job = SendJob(snapshot, base, raw, object_, offset)
         self.sends.append(job)
-        return FakeTransfer(_on(sock, lambda s, p, c: send_stream(self.streams, job, s, p, c)), on_progress)
+        work = _on(sock, lambda s, p, c: send_stream(self.streams, job, s, p, c))
+        self.sending = FakeTransfer(work, on_progress)
+        return self.sending
 
     async def receive(
         self,
@@ -163,9 +169,9 @@ class FakeWorkers:
         job = ReceiveJob(snapshot, offer.raw, offer.to_guid, offer.from_guid, offer.resuming, pinned)
         self.receives.append(job)
         self.users.append(user)
-        return FakeTransfer(
-            _on(sock, lambda s, p, c: receive_stream(self.streams, job, s, p, c)), on_progress
-        )
+        work = _on(sock, lambda s, p, c: receive_stream(self.streams, job, s, p, c))
+        self.receiving = FakeTransfer(work, on_progress)
+        return self.receiving
 
 
 def _on(

@@ -66,15 +66,16 @@ async def until(what: Any) -> None:
 
 
 async def under_way(pair: Pair, point: Point) -> None:
-    """The stream stands at *point*, and most of what came before it is on its way."""
+    """The stream stands at *point*, and the target has read of it, so that there is something to resume."""
     await point.wait()
-    await until(lambda: job(pair).bytes_done > 30 * KB)
+    await until(lambda: pair.storing.receiving is not None and pair.storing.receiving.bytes > 0)
 
 
-async def told() -> None:
+async def told(pair: Pair) -> None:
     """Until a cancellation has come down to the worker."""
-    for _ in range(20):
-        await asyncio.sleep(0)
+    assert pair.sending.sending is not None
+    async with asyncio.timeout(20):
+        await pair.sending.sending.cancelled.wait()
 
 
 class TestTrees:
@@ -173,13 +174,13 @@ class TestPaused:
         assert pair.replicator.needed("tank/home") == needed != {}
 
     async def test_pausing_ends_what_runs_and_resuming_goes_on_with_it(self, pair: Pair) -> None:
-        await pair.snap("a", data=b"z" * 100 * KB)
-        point = pair.sending.pause(50 * KB)
+        await pair.snap("a", data=b"z" * 1000 * KB)
+        point = pair.sending.pause(600 * KB)
         pair.rule()
         async with running(pair):
             await under_way(pair, point)
             pair.rule(paused=True)
-            await told()
+            await told(pair)
             point.go_on.set()
             await until(lambda: not job(pair).running)
             assert (job(pair).state, pair.stored()) == ("paused", [])
@@ -215,9 +216,9 @@ class TestWindow:
         assert pair.stored() == ["a", "b"]
 
     async def test_when_it_closes_the_stream_ends_and_the_next_night_goes_on(self, pair: Pair) -> None:
-        await pair.snap("a", data=b"z" * 100 * KB)
+        await pair.snap("a", data=b"z" * 1000 * KB)
         pair.clock.now = BEGAN - BEGAN % DAY + 6 * 3600 - 1
-        point = pair.sending.pause(50 * KB)
+        point = pair.sending.pause(600 * KB)
         run = asyncio.ensure_future(pair.replicate(window=self.NIGHT))
         await under_way(pair, point)
         assert (await run).waiting == "waiting for window 01:00-06:00"
@@ -295,8 +296,8 @@ class TestJobs:
     async def test_a_cancelled_run_is_resumed_by_hand_and_not_by_a_peer_that_comes_back(
         self, pair: Pair
     ) -> None:
-        await pair.snap("a", data=b"z" * 100 * KB)
-        point = pair.sending.pause(50 * KB)
+        await pair.snap("a", data=b"z" * 1000 * KB)
+        point = pair.sending.pause(600 * KB)
         pair.rule()
         verbs = JobVerbs(pair.replicator)
         async with running(pair):
@@ -304,7 +305,7 @@ class TestJobs:
             waits = asyncio.ensure_future(verbs.watch(request(job=job(pair).id[:4])))
             await asyncio.sleep(0)
             await verbs.cancel(request(job="tank/home", node="cloud"))
-            await told()
+            await told(pair)
             point.go_on.set()
             with pytest.raises(MeshkeepError) as caught:
                 await waits
