@@ -28,6 +28,15 @@ class CommandMissing(MeshkeepError):
         self.program = program
 
 
+class CommandNotStarted(MeshkeepError):
+    """A program could not be started: this host lacks memory, processes or open files. Nothing was changed."""
+
+    def __init__(self, program: str, error: OSError) -> None:
+        super().__init__(
+            f"{program} could not be started", code="command_not_started", why=error.strerror or str(error)
+        )
+
+
 class CommandTimeout(MeshkeepError):
     """A program did not end in time and was killed. What it had begun may be half done."""
 
@@ -58,7 +67,7 @@ class Runner(Protocol):
     """Runs programs; `Commands` does, tests record."""
 
     async def run(self, argv: Sequence[str], timeout: float = 30) -> Result:
-        """Run *argv* to its end. Raises CommandMissing, CommandTimeout."""
+        """Run *argv* to its end. Raises CommandMissing, CommandNotStarted, CommandTimeout."""
         ...
 
 
@@ -78,6 +87,8 @@ class Commands:
             )
         except FileNotFoundError:
             raise CommandMissing(argv[0]) from None
+        except OSError as error:
+            raise CommandNotStarted(argv[0], error) from error
         try:
             async with asyncio.timeout(timeout):
                 out, err = await process.communicate()

@@ -85,7 +85,8 @@ class Metrics:
         self._changed = asyncio.Event()
         self._runner: web.AppRunner | None = None
         self._at: str | None = None
-        self.problem: Problem | None = None
+        self._not_served: Problem | None = None
+        self._failing: dict[str, str] = {}
 
     # -- what happens ------------------------------------------------------------------------------------------
 
@@ -103,7 +104,7 @@ class Metrics:
         try:
             while True:
                 self._changed.clear()
-                await self.settle()
+                await self._tried("serving", self.settle)
                 if self._at is not None:
                     await self.look()
                 with contextlib.suppress(TimeoutError):
@@ -111,6 +112,16 @@ class Metrics:
                         await self._changed.wait()
         finally:
             await self._stop()
+
+    @property
+    def problem(self) -> Problem | None:
+        """What keeps metrics from being served, or from being fresh."""
+        if self._not_served is not None or not self._failing:
+            return self._not_served
+        failing = "; ".join(f"{what}: {why}" for what, why in sorted(self._failing.items()))
+        return Problem(
+            "metrics_failed", f"metrics are not up to date: {failing}", "journalctl -u meshkeep-agent"
+        )
 
     # -- serving -----------------------------------------------------------------------------------------------
 
@@ -120,9 +131,9 @@ class Metrics:
         if wanted != self._at:
             await self._stop()
             if wanted is not None:
-                self.problem = await self._start(wanted)
+                self._not_served = await self._start(wanted)
         if wanted is None:
-            self.problem = None
+            self._not_served = None
 
     async def _start(self, wanted: str) -> Problem | None:
         try:
@@ -139,7 +150,7 @@ class Metrics:
         except (MeshkeepError, OSError) as error:
             why = error.strerror or error if isinstance(error, OSError) else error
             text = f"metrics are not served at {wanted}: {why}"
-            if self.problem is None or self.problem.text != text:
+            if self._not_served is None or self._not_served.text != text:
                 log.warning("%s", text)
             return Problem("metrics_failed", text, "meshkeep config check")
         self._runner, self._at = runner, wanted
@@ -239,13 +250,34 @@ class Metrics:
         )
 
     async def _within(self, what: str, look: Callable[[], Awaitable[None]]) -> None:
-        try:
+        async def patiently() -> None:
             async with asyncio.timeout(self._patience):
                 await look()
+
+        try:
+            await self._tried(what, patiently)
         except TimeoutError:
             log.info("metrics: no answer of ZFS about %s within %g s", what, self._patience)
         except ZfsError as error:
             log.info("metrics: ZFS does not tell of %s: %s", what, error)
+
+    async def _tried(self, what: str, step: Callable[[], Awaitable[None]]) -> None:
+        """A step of a loop that must outlive it: what nobody expects to go wrong is a problem until it works.
+
+        Raises TimeoutError, ZfsError.
+        """
+        try:
+            await step()
+        except (TimeoutError, ZfsError):
+            self._failing.pop(what, None)
+            raise
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            if self._failing.get(what) != why:
+                log.exception("metrics: %s failed", what)
+            self._failing[what] = why
+        else:
+            self._failing.pop(what, None)
 
     async def _look_at_version(self) -> None:
         if not self._version:

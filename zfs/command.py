@@ -16,19 +16,21 @@ async def run(name: str, *argv: str, stdin: bytes | None = None) -> str:
 
     Cancelled, it kills the command.
     """
-    code, out, err = await _communicate(argv, stdin)
+    code, out, err = await _communicate(name, argv, stdin)
     if code != 0:
         raise of_stderr(err or out, name)
     return out
 
 
-async def _communicate(argv: Sequence[str], stdin: bytes | None) -> tuple[int, str, str]:
+async def _communicate(name: str, argv: Sequence[str], stdin: bytes | None) -> tuple[int, str, str]:
     try:
         process = await asyncio.create_subprocess_exec(
             *argv, stdin=DEVNULL if stdin is None else PIPE, stdout=PIPE, stderr=PIPE, env=_ENVIRONMENT
         )
     except FileNotFoundError as error:
         raise errors.Unsupported(argv[0], "there is no such command: OpenZFS is not installed") from error
+    except OSError as error:
+        raise errors.NotStarted(name, f"{argv[0]} could not be started: {error.strerror or error}") from error
     try:
         out, err = await process.communicate(stdin)
     except asyncio.CancelledError:

@@ -66,5 +66,9 @@ class Unsupported(ZfsError):
     """This version of OpenZFS, or this pool's features, cannot do it. Nothing was changed."""
 
 
+class NotStarted(ZfsError):
+    """The command could not be started: this host lacks memory, processes or open files. Nothing was changed."""
+
+
 class Unexpected(ZfsError):
     """An error with no class of its own; the detail carries ZFS's own words."""

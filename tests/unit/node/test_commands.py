@@ -1,13 +1,15 @@
 """Running programs, and replacing files, for real."""
 
 import asyncio
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from node.commands import CommandMissing, Commands, CommandTimeout, Result
+from node.commands import CommandMissing, CommandNotStarted, Commands, CommandTimeout, Result
 from node.files import remove, write_atomic
+from zfs import command, errors
 
 
 class TestCommands:
@@ -31,6 +33,18 @@ class TestCommands:
         with pytest.raises(CommandMissing) as caught:
             await Commands().run(["no-such-program-here"])
         assert caught.value.program == "no-such-program-here"
+
+    @pytest.mark.parametrize("number", [errno.ENOMEM, errno.EMFILE, errno.EAGAIN])
+    async def test_a_host_that_can_start_nothing(self, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+        async def refused(*_: object, **__: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", refused)
+        with pytest.raises(CommandNotStarted, match="true could not be started") as caught:
+            await Commands().run(["true"])
+        assert caught.value.why == os.strerror(number)
+        with pytest.raises(errors.NotStarted, match=f"tank: zfs could not be started: {os.strerror(number)}"):
+            await command.run("tank", "zfs", "list")
 
     async def test_one_that_takes_too_long_is_killed_with_its_children(self, tmp_path: Path) -> None:
         fifo = tmp_path / "fifo"

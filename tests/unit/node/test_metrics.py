@@ -398,6 +398,60 @@ class TestServing:
             await world.scrape()
 
 
+class Failing(World):
+    """Whose pools cannot be asked about, in a way that nobody expects, until `sound`."""
+
+    sound = False
+
+    async def resolution(self) -> Resolution:
+        if not self.sound:
+            raise OSError(12, "Cannot allocate memory")
+        return await super().resolution()
+
+
+class TestWhatNobodyExpects:
+    async def test_the_loop_outlives_it_and_it_is_a_problem_until_it_works(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        world = Failing(tmp_path, f"127.0.0.1:{free_port()}")
+        looks: asyncio.Queue[None] = asyncio.Queue()
+        look = world.metrics.look
+
+        async def seen() -> None:
+            await look()
+            looks.put_nowait(None)
+
+        world.metrics.look = seen  # type: ignore[method-assign]
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            task = group.create_task(world.metrics.run())
+            for _ in range(2):
+                await looks.get()
+                samples = await world.samples()
+                assert value(samples, "meshkeep_pool_size_bytes", pool="tank") == 1 << 20
+                assert world.metrics.problem is not None
+                assert world.metrics.problem.text == (
+                    "metrics are not up to date: snapshots: OSError: [Errno 12] Cannot allocate memory"
+                )
+                world.metrics.configured()
+            assert [one.exc_info is not None for one in caplog.records if one.levelname == "ERROR"] == [True]
+            world.sound = True
+            while world.metrics.problem is not None:
+                world.metrics.configured()
+                await looks.get()
+            listening, world.listen = world.metrics._listen, None
+
+            def broken() -> str:
+                raise RuntimeError("no settings")
+
+            world.metrics._listen = broken
+            world.metrics.configured()
+            await looks.get()
+            assert world.metrics.problem is not None
+            assert world.metrics.problem.text.endswith("serving: RuntimeError: no settings")
+            world.metrics._listen = listening
+            task.cancel()
+
+
 class TestWhoMayRead:
     async def test_this_host_and_the_mesh_but_no_vault(self, tmp_path: Path) -> None:
         street, clock = Street(), [float(BEGAN)]
