@@ -55,6 +55,8 @@ def _list(value: Any) -> Any:
 def _user(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
         raise ValueError("must be a user's name or a uid")
+    if isinstance(value, str):
+        return _without_nul(value)
     if isinstance(value, int) and not 0 < value < 2**32 - 1:
         raise ValueError(f"{value} is no uid that can be mapped to")
     return value
@@ -84,7 +86,13 @@ def _timezone(name: str) -> str:
 def _absolute(path: str) -> str:
     if not path.startswith("/"):
         raise ValueError(f'"{path}" is no absolute path; write it like "/etc/sanoid"')
-    return path
+    return _without_nul(path)
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError(f"{text!r} has a NUL in it, which no path and no command may have")
+    return text
 
 
 def _floor(text: str) -> str:
@@ -173,6 +181,7 @@ Period = Annotated[str, AfterValidator(_period)]
 Timezone = Annotated[str, AfterValidator(_timezone)]
 Rate = Annotated[int, _parsed(parse_rate)]
 Size = Annotated[int, _parsed(parse_size)]
+Script = Annotated[str, AfterValidator(_without_nul)]
 User = Annotated[int | str, BeforeValidator(_user)]
 Access = Literal["ro", "rw"]
 Squash = Literal["all", "root", "none"]
@@ -259,10 +268,10 @@ class PolicySection(Section):
     keep_last: int = _number(0, 100_000)
     keep_every: dict[Period, Annotated[int, Field(ge=1, le=100_000)]] = {}
     loose_names: bool = False
-    pre_snapshot_script: str = ""
-    post_snapshot_script: str = ""
-    pre_pruning_script: str = ""
-    pruning_script: str = ""
+    pre_snapshot_script: Script = ""
+    post_snapshot_script: Script = ""
+    pre_pruning_script: Script = ""
+    pruning_script: Script = ""
     script_timeout: Timeout = 5
     no_inconsistent_snapshot: bool = False
     force_post_snapshot_script: bool = False

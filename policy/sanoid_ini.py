@@ -128,6 +128,8 @@ class _Reader:
                 continue
             if len(line) > MAX_LINE:
                 self._problem("", f"is longer than {MAX_LINE} characters")
+            elif "\0" in line:
+                self._problem("", "has a NUL in it")
             elif _NO_TEXT.search(line):
                 self._problem("", "is not UTF-8 text")
             elif name := _header(bare):

@@ -376,6 +376,15 @@ class TestMistakes:
                 'write it like "UTC" or "Europe/Berlin"',
             ),
             (
+                '[snapshots]\nsanoid = "/etc/\\u0000x"',
+                "a:2: snapshots.sanoid: '/etc/\\x00x' has a NUL in it, which no path and no command may have",
+            ),
+            (
+                '[policy.p]\npre_snapshot_script = "a\\u0000b"',
+                "a:2: policy.p.pre_snapshot_script: 'a\\x00b' has a NUL in it, "
+                "which no path and no command may have",
+            ),
+            (
                 '[snapshots]\nsanoid = "sanoid"',
                 'a:2: snapshots.sanoid: "sanoid" is no absolute path; write it like "/etc/sanoid"',
             ),

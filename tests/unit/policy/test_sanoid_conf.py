@@ -82,6 +82,9 @@ class TestText:
             "0.conf:4: [tank] dayly: is no setting of sanoid. Did you mean daily?",
         ]
 
+    def test_a_nul_is_a_mistake(self) -> None:
+        assert mistakes("[tank]\npruning_script = a\0b\n") == ["0.conf:2: [tank] has a NUL in it"]
+
     def test_a_long_line_that_means_nothing_is_none(self) -> None:
         assert policy(f"[tank]\n{' ' * 1_000_000}\n#{'x' * 1_000_000}\nhourly = 3\n").hourly == 3
 
