@@ -18,6 +18,9 @@ from policy.rules import KINDS, Kind, Policy
 
 _HOUR = 3600
 
+END = 253_370_764_800
+"""The beginning of the year 9999, where the calendar of this program ends: no slot is looked for from here on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Due:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from policy.brake import held_back
-from policy.due import latest_slots
+from policy.due import END, latest_slots
 from policy.naming import kind_of
 from policy.retention import Verdict, guards_of, verdicts
 from policy.rules import KINDS, Chosen, Kind, Policy, Resolution
@@ -169,21 +169,26 @@ def explain(
 
 
 def next_due(policy: Policy, newest: Mapping[Kind, int], now: int) -> dict[Kind, int]:
-    """When the next snapshot of each kind that *policy* takes is due: *now* if it is due already."""
-    slots = latest_slots(policy, now)
-    return {kind: _next(policy, kind, newest.get(kind), now) for kind in slots}
+    """When the next snapshot of each kind that *policy* takes is due: *now* if it is due already.
+
+    One whose newest snapshot claims to be of a time beyond the calendar is never due, and not there.
+    """
+    found = {kind: _next(policy, kind, newest.get(kind), now) for kind in latest_slots(policy, now)}
+    return {kind: at for kind, at in found.items() if at is not None}
 
 
-def _next(policy: Policy, kind: Kind, last: int | None, now: int) -> int:
-    """The first moment from *now* on whose latest slot lies behind *last*."""
+def _next(policy: Policy, kind: Kind, last: int | None, now: int) -> int | None:
+    """The first moment from *now* on whose latest slot lies behind *last*, if there is one."""
     counts: dict[str, Any] = {other: policy.count(other) if other == kind else 0 for other in KINDS}
     only = replace(policy, **counts)
     if last is None or latest_slots(only, now)[kind] > last:
         return now
     before = max(now, last)
     after = before + policy.period(kind)
-    while latest_slots(only, after)[kind] <= last:
+    while after < END and latest_slots(only, after)[kind] <= last:
         before, after = after, after + policy.period(kind)
+    if after >= END:
+        return None
     while after - before > 1:
         middle = (before + after) // 2
         if latest_slots(only, middle)[kind] > last:

@@ -16,6 +16,9 @@ from zfs.names import MAX_NAME, InvalidName, check_dataset, check_snapshot
 MANY = 20
 """So many mistakes are listed; of the rest only the number."""
 
+_LARGEST = 2**64 - 1
+"""ZFS has no larger numbers, and none below 0."""
+
 _TYPES = ("filesystem", "volume")
 
 
@@ -152,9 +155,11 @@ class _Reader:
 
     def _number(self, entry: dict[str, Any], key: str, place: str) -> int:
         value = entry.get(key)
-        if type(value) is int:
+        if type(value) is int and 0 <= value <= _LARGEST:
             return value
         wrong = "is missing" if value is None else f"must be a whole number, not {value!r}"
+        if type(value) is int:
+            wrong = f"must be from 0 to {_LARGEST}"
         self.problems.append(f"{place}.{key}: {wrong}")
         return 0
 

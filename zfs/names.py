@@ -16,7 +16,7 @@ class InvalidName(ValueError):
 
 def check_dataset(name: str) -> str:
     """Return *name* if it is a well-formed dataset name. Raises InvalidName with the reason."""
-    if len(name.encode()) > MAX_NAME:
+    if _size(name) > MAX_NAME:
         raise InvalidName(f"{name!r} is longer than {MAX_NAME} bytes")
     parts = name.split("/")
     for part in parts:
@@ -29,12 +29,17 @@ def check_dataset(name: str) -> str:
     return name
 
 
+def _size(name: str) -> int:
+    """In bytes. Half a surrogate pair is no text, but it must not hide which name is wrong."""
+    return len(name.encode(errors="surrogatepass"))
+
+
 def check_snapshot(name: str) -> str:
     """Return *name* if it is a well-formed ``dataset@snapshot``. Raises InvalidName."""
     dataset, at, short = name.partition("@")
     if not at or not _COMPONENT.fullmatch(short):
         raise InvalidName(f"{name!r} is not of the form DATASET@SNAPSHOT")
-    if len(name.encode()) > MAX_NAME:
+    if _size(name) > MAX_NAME:
         raise InvalidName(f"{name!r} is longer than {MAX_NAME} bytes")
     check_dataset(dataset)
     return name

@@ -3,12 +3,13 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from node.errors import MeshkeepError
 from zfs.sizes import size
 
-__all__ = ["ago", "emit", "say", "show_error", "size", "span", "table"]
+__all__ = ["ago", "clock", "emit", "say", "show_error", "size", "span", "table"]
 
 
 def emit(result: Mapping[str, Any], lines: Iterable[str], *, as_json: bool) -> None:
@@ -54,6 +55,14 @@ def span(seconds: float) -> str:
     if whole >= 3600:
         return f"{whole // 3600}h"
     return f"{whole // 60}m" if whole >= 60 else f"{whole}s"
+
+
+def clock(when: float) -> str:
+    """Local date and time; of a time beyond the calendar (anybody may set that of a file) ``@SECONDS``."""
+    try:
+        return f"{datetime.fromtimestamp(when):%Y-%m-%d %H:%M}"
+    except (ValueError, OverflowError, OSError):
+        return f"@{when:.0f}"
 
 
 def ago(then: float | None, now: float) -> str:

@@ -16,6 +16,9 @@ __all__ = ["place", "plan_lines", "policy"]
 SHORT = 10
 """So many lines of each kind are shown without --verbose."""
 
+LATEST = 32_503_680_000
+"""The year 3000, the latest that can be asked about."""
+
 policy = group("policy", "Which snapshots are taken and kept, and why.")
 
 
@@ -84,7 +87,7 @@ def test(file: Path, verbose: bool) -> None:
     help="What there is, as JSON. Without it, the agent is asked what it would do now.",
 )
 @click.option("--timezone", metavar="ZONE", help="Of the times of day in a sanoid.conf; default: UTC.")
-@click.option("--at", type=int, metavar="EPOCH", help="When, in seconds; default: now.")
+@click.option("--at", type=click.IntRange(0, LATEST), metavar="EPOCH", help="When, in seconds; default: now.")
 @click.option("-v", "--verbose", is_flag=True, help="Show all, with reasons.")
 def plan(
     sanoid_conf: Path | None,

@@ -96,7 +96,7 @@ def file_(path: Path, only_list: bool, number: int | None, at: str | None, to: P
 
 
 def _row(number: int, version: "Version", current: bool) -> list[str]:
-    when, changed = (f"{datetime.fromtimestamp(t):%Y-%m-%d %H:%M}" for t in (version.taken, version.modified))
+    when, changed = (output.clock(t) for t in (version.taken, version.modified))
     size = output.size(version.size) if version.kind == "file" else version.kind
     return [str(number), when, changed, size, f"@{version.snapshot}", "as it is now" if current else ""]
 
@@ -222,7 +222,7 @@ def _plan_lines(found: Mapping[str, Any]) -> list[str]:
     size = f"{found['snapshots']} snapshots, at most {output.size(found['bytes_at_most'])}, {form}"
     return [
         f"would fetch {began}{name} ({size})",
-        f"  as of    {_clock(found['as_of'])}",
+        f"  as of    {output.clock(found['as_of'])}",
         f"  key      {_key_line(found['dataset'], found['key'])}",
         f"  after    {to} is there, read by nobody yet: it is not mounted, and no key is loaded",
     ]
@@ -235,10 +235,6 @@ def _key_line(dataset: str, key: Mapping[str, Any]) -> str:
         return f"the passphrase that {dataset} had when it was sent; nothing here tells whether you still have it"
     loaded = "its key is loaded" if key["loaded"] else "its key is not loaded"
     return f"that of {key['kin']}, which has snapshots in common with it ({loaded})"
-
-
-def _clock(when: int) -> str:
-    return f"{datetime.fromtimestamp(when):%Y-%m-%d %H:%M}"
 
 
 @restore.command("host")
@@ -287,7 +283,7 @@ def _host_lines(found: Mapping[str, Any]) -> list[str]:
         [
             one["to"],
             f"{one['node']}:{one['dataset']}" if one["to"] != one["dataset"] else one["node"],
-            _clock(one["as_of"]),
+            output.clock(one["as_of"]),
             output.size(one["size"]),
             one["state"],
             one["why"],
@@ -310,7 +306,7 @@ def _host_lines(found: Mapping[str, Any]) -> list[str]:
 def _manifest_lines(found: Mapping[str, Any]) -> list[str]:
     """What the manifest said, what became of that, and where there is none why."""
     lines = [
-        f"manifest of {one['name']} ({one['hostname']}), made {_clock(one['made'])}, "
+        f"manifest of {one['name']} ({one['hostname']}), made {output.clock(one['made'])}, "
         f"from {one['node']}, opened by {one['opened_by']}: {', '.join(one['files']) or 'no files'}"
         for one in found["manifest"]["found"]
     ]

@@ -1,5 +1,6 @@
 """What people see: the status screen, progress, sizes and times."""
 
+from datetime import datetime
 from typing import Any
 
 import click
@@ -179,6 +180,15 @@ class TestQuantities:
                 assert read(text)
             except click.BadParameter:
                 continue
+
+
+@pytest.mark.parametrize("seconds", [253_402_400_000, -(10**12), 2**63, 10**30])
+def test_a_time_beyond_the_calendar_is_told_in_seconds(seconds: int) -> None:
+    assert output.clock(seconds) == f"@{seconds:.0f}"
+
+
+def test_a_time_is_told_to_the_minute() -> None:
+    assert output.clock(datetime(2026, 11, 3, 10, 0, 7).timestamp()) == "2026-11-03 10:00"
 
 
 class TestPlaces:

@@ -458,14 +458,28 @@ class TestOnPaper:
             ("[]", "must be an object"),
             ({"datasets": [{"name": "a//b"}], "snapshots": [7]}, "snapshots[0]"),
             ("[" * 100_000, "it is not JSON"),
+            ({"datasets": [{"name": "\ud800"}], "snapshots": []}, "datasets[0].name"),
         ],
-        ids=["broken", "list", "mistakes", "deep"],
+        ids=["broken", "list", "mistakes", "deep", "surrogate"],
     )
     def test_a_bad_inventory_is_exit_2(self, paper: Paper, inventory: Any, told: str) -> None:
         paper.inventory = inventory
         assert paper.plan("sanoid-conf", SANOID) == 2
         assert paper.said.out() == ""
         assert told in paper.said.err
+
+    @pytest.mark.parametrize("at", [0, 32_503_680_000])
+    def test_at_may_be_long_ago_and_far_away(self, paper: Paper, at: int) -> None:
+        assert paper.plan("sanoid-conf", SANOID, "--at", str(at)) == 0
+
+    @pytest.mark.parametrize(
+        "at", [-1, -62135596800, 32_503_680_001, 253402300799, 99999999999999, 10**30, "soon"]
+    )
+    def test_at_outside_of_the_calendar_is_exit_2(self, paper: Paper, at: object) -> None:
+        assert paper.plan("sanoid-conf", SANOID, f"--at={at}") == 2
+        assert paper.said.out() == ""
+        assert "--at" in paper.said.err
+        assert "Traceback" not in paper.said.err
 
     @pytest.mark.parametrize(
         "words",

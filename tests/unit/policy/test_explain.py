@@ -98,6 +98,21 @@ class TestNextDue:
         policy = Policy(name="p", **{one: int(one == kind) for one in KINDS})  # type: ignore[arg-type]
         assert next_due(policy, {kind: utc(newest)}, NOW) == {kind: utc(expected)}
 
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("newest", [253_370_764_799, 253_402_300_799, 253_402_300_800, 2**63, 2**64 - 1])
+    def test_behind_one_of_the_end_of_the_calendar_none_is_due(self, kind: Kind, newest: int) -> None:
+        policy = Policy(name="p", timezone="Pacific/Auckland", **{one: int(one == kind) for one in KINDS})  # type: ignore[arg-type]
+        assert next_due(policy, {kind: newest}, NOW) == {}
+        far = Snapshot("tank/a", snapshot_name(kind, NOW), 1, 1, newest)
+        told = explain(Chosen(policy, "why"), [far, snap(kind, HOUR, guid=2)], NOW, {})
+        assert [line.next_due for line in told.kinds] == [None]
+        assert plan_tick(Inventory((far,)), resolve([Rule("tank/a", policy)], ["tank/a"]), NOW).take == ()
+
+    def test_the_year_3000_is_a_year_like_others(self) -> None:
+        policy = Policy(name="p", hourly=0, daily=1, monthly=0)
+        newest = utc("3000-06-01T12:00:00")
+        assert next_due(policy, {"daily": newest}, NOW) == {"daily": utc("3000-06-01T23:59:00")}
+
     def test_without_a_snapshot_it_is_now(self) -> None:
         assert next_due(POLICY, {}, NOW) == {"daily": NOW, "hourly": NOW}
 

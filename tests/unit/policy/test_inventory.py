@@ -86,6 +86,22 @@ class TestMistakes:
             "pools[1].capacity",
         ]
 
+    @pytest.mark.parametrize("value", [-1, -99999999999999999, 2**64, 10**400])
+    def test_a_number_that_zfs_cannot_have(self, value: int) -> None:
+        assert mistakes(inventory(snapshots=[{**SNAPSHOT, "creation": value}])) == [
+            "snapshots[0].creation: must be from 0 to 18446744073709551615"
+        ]
+
+    @pytest.mark.parametrize("name", ["\ud800", "tank/\ud800"])
+    def test_half_a_surrogate_pair_is_no_name(self, name: str) -> None:
+        raw = inventory(datasets=[{"name": name}], snapshots=[{**SNAPSHOT, "name": f"{name}@a"}])
+        assert [text.partition(": ")[0] for text in mistakes(raw)] == [
+            "datasets[0].name",
+            "snapshots[0].name",
+        ]
+        raw = inventory(snapshots=[{**SNAPSHOT, "name": f"tank@{name[-1]}"}])
+        assert mistakes(raw) == ["snapshots[0].name: 'tank@\\ud800' is not of the form DATASET@SNAPSHOT"]
+
     def test_what_is_missing_and_what_is_no_list(self) -> None:
         assert mistakes({"datasets": {}}) == ["datasets: must be a list", "snapshots: is missing"]
 
