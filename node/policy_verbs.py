@@ -1,5 +1,6 @@
 """The verbs of the local API that say what the rules come to: policy list, show, explain, plan and test."""
 
+import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -60,6 +61,7 @@ class PolicyVerbs:
         self._needed = needed
         self._replica_roots = replica_roots
         self._now = now
+        self._reading = asyncio.Lock()
 
     async def listing(self, _: Request) -> dict[str, Any]:
         """Every policy, of which file, and how many datasets have it."""
@@ -158,7 +160,10 @@ class PolicyVerbs:
         form, texts = _candidate(request.args)
         datasets = [dataset.name for dataset in await self._zfs.datasets()]
         roots = {*self._replica_roots(), *node_roots(datasets)}
-        then = paper.resolve_texts(form, texts, datasets, roots, self._settings().timezone)
+        zone = self._settings().timezone
+        # Many rules for many datasets take their time, and anybody of the group may ask: not in the agent's own thread.
+        async with self._reading:
+            then = await asyncio.to_thread(paper.resolve_texts, form, texts, datasets, roots, zone)
         now = await self._rules.resolution()
         seen = await self._see({**now.chosen, **then.chosen})
         new, old = seen.tick(then), seen.tick(now)

@@ -1,5 +1,7 @@
 """The verbs about rules, pruning and single snapshots, over the double of ZFS."""
 
+import asyncio
+import threading
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -7,8 +9,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from node import paper
 from node.errors import Exit, MeshkeepError
 from policy.naming import snapshot_name
+from policy.rules import Resolution
 from replication.guard import cursor_name, hold_tag
 from tests.fakes.rules import DAY, HOUR, NOW, RuledHost, asked
 from zfs import errors
@@ -204,6 +208,30 @@ class TestTest:
         told = await home.policies.test(asked(form="toml", texts=[["x.toml", RULES]]))
         assert told["changed"] == []
         assert not any(told["difference"].values())
+
+    async def test_the_agent_goes_on_while_rules_are_read_one_request_at_a_time(
+        self, home: RuledHost, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        began, may_end = threading.Semaphore(0), threading.Event()
+        reading = paper.resolve_texts
+        count = [0, 0]
+
+        def slowly(*args: Any) -> Resolution:
+            count[0] += 1
+            count[1] = max(count)
+            began.release()
+            may_end.wait(10)
+            count[0] -= 1
+            return reading(*args)
+
+        monkeypatch.setattr(paper, "resolve_texts", slowly)
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(home.policies.test(asked(form="sanoid", texts=[["a", SANOID]])))
+            await asyncio.to_thread(began.acquire)
+            assert (await home.policies.listing(asked()))["policies"]
+            may_end.set()
+        assert count == [0, 1]
 
     async def test_takes_a_sanoid_conf(self, home: RuledHost) -> None:
         told = await home.policies.test(asked(form="sanoid", texts=[["sanoid.conf", SANOID]]))
