@@ -24,7 +24,7 @@ check: venv
 	$(BIN)/pytest -n 2 --dist loadfile -m 'not lab and not soak and not oracle'
 
 ## The long versions of the seeded tests, and 2,000 new examples for every property.
-soak: venv oracle
+soak: venv oracle deps deb image
 	MESHKEEP_SOAK=1 $(BIN)/pytest -m 'soak or hypothesis' --durations=10
 
 ## What things cost, beside what others do the same work with; tables, and build/bench.json.

@@ -13,7 +13,8 @@ from .host import Guest, Host
 from .lab import Lab
 from .story import PASSPHRASE, admit, alive, encrypted_dataset, eventually, fill, meshkeep, status, sums
 
-pytestmark = pytest.mark.lab
+# Minutes of its own: the first stories have the same roads, and these are for the long run.
+pytestmark = [pytest.mark.lab, pytest.mark.soak]
 
 CANARY = "canary-of-the-manifest"
 POLICY = b'[policy.calm]\ndaily = 3\n\n[dataset."tank/photos"]\npolicy = "calm"\nrecursive = true\n'
