@@ -25,7 +25,7 @@ ODD = "tank/odd/a name: of.all_sorts"
 def home() -> Iterator[Guest]:
     with Lab([Host("home", pool="tank", disks=3)]) as lab:
         home = lab["home"]
-        home.run(f"dmsetup create pond --table \"{TABLE.format('linear /dev/vdd 0')}\"")
+        home.run(f'dmsetup create pond --table "{TABLE.format("linear /dev/vdd 0")}"')
         home.run("zpool create -f pond /dev/mapper/pond")
         home.run("date -s 12:10:00")  # no hour ends in the next minutes, except where a test wants it
         yield home
@@ -230,5 +230,5 @@ def test_a_suspended_pool_is_said_and_hangs_nothing(home: Guest) -> None:
 
 def turn(home: Guest, target: str) -> None:
     """Let the disk below pond work, or fail every request."""
-    home.run(f"dmsetup load pond --table \"{TABLE.format(target)}\"")
+    home.run(f'dmsetup load pond --table "{TABLE.format(target)}"')
     home.run("dmsetup suspend --noflush --nolockfs pond; dmsetup resume pond")
