@@ -54,7 +54,7 @@ def test_hours_that_a_day_does_not_have_never_open() -> None:
 
 @pytest.mark.parametrize("text", ["", "1-6", "01:00", "24:00-01:00", "01:60-02:00", "03:00-03:00"])
 def test_what_is_no_window_is_told(text: str) -> None:
-    with pytest.raises(ValueError, match="write it like|begins when it ends"):
+    with pytest.raises(ValueError, match=r"write it like|begins when it ends"):
         Window.parse(text)
 
 
