@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.commands import CommandMissing, CommandTimeout, Runner
+from node.commands import Runner
+from node.errors import MeshkeepError
 from node.sanoid_files import SanoidMissing, SanoidUnreadable, look
 from policy.rules import Resolution
 from policy.sanoid_conf import SanoidConf
@@ -85,7 +86,7 @@ class SanoidTimer:
             return f"{cron} is there" if cron.exists() else ""
         try:
             asked = await self._commands.run(["systemctl", "is-active", UNIT])
-        except (CommandMissing, CommandTimeout) as error:
+        except MeshkeepError as error:
             log.warning("%s: %s", UNKNOWN, error)
             return None
         state = asked.out.strip()

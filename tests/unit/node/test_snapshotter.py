@@ -12,7 +12,7 @@ import pytest
 from apscheduler.schedulers import base
 
 from node.clock import ClockWatch, Every
-from node.commands import CommandMissing, CommandTimeout, Result
+from node.commands import CommandMissing, CommandNotStarted, CommandTimeout, Result
 from node.hooks import HookResult, HookRunner
 from node.pruner import Pruner
 from node.rulebook import EVERY, Rules
@@ -944,6 +944,7 @@ async def test_an_active_sanoid_without_a_conf_manages_nothing(etc: Path) -> Non
     [
         CommandMissing("systemctl"),
         CommandTimeout(["systemctl"], 30),
+        CommandNotStarted("systemctl", OSError(12, "Cannot allocate memory")),
         Result(1, "", "Failed to connect to bus: Connection refused"),
     ],
     ids=["missing", "timeout", "no bus"],
