@@ -947,7 +947,7 @@ async def test_an_active_sanoid_without_a_conf_manages_nothing(etc: Path) -> Non
         CommandNotStarted("systemctl", OSError(12, "Cannot allocate memory")),
         Result(1, "", "Failed to connect to bus: Connection refused"),
     ],
-    ids=["missing", "timeout", "no bus"],
+    ids=["missing", "timeout", "not started", "no bus"],
 )
 async def test_while_systemctl_has_not_answered_yet_what_sanoid_would_manage_is_left_alone(
     etc: Path, answer: Exception | Result
