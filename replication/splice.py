@@ -67,6 +67,14 @@ class Mover:
         os.set_blocking(sink, False)
         _wake_for_more_than_a_packet(source)
         bucket = TokenBucket(self.limit, self.clock()) if self.limit else None
+        try:
+            self._move(source, sink, bucket)
+        finally:  # ZFS may close its end as soon as it has all, before the end of the stream is seen here
+            if self.progress:
+                self.progress(self.moved)
+        return self.moved
+
+    def _move(self, source: int, sink: int, bucket: TokenBucket | None) -> None:
         reading, writing = self._poller(source, select.POLLIN, sink), self._poller(sink, select.POLLOUT, sink)
         pausing = self._poller(None, 0, None)
         passed = 0
@@ -81,14 +89,11 @@ class Mover:
                 self._wait(writing, sink, sink)
                 continue
             if count == 0:
-                break
+                return
             self.moved += count
             if bucket:
                 bucket.spend(count)
             self._report()
-        if self.progress:
-            self.progress(self.moved)
-        return self.moved
 
     def _allowance(self, bucket: TokenBucket | None, pausing: select.poll) -> int:
         while bucket:
