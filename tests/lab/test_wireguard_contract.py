@@ -53,6 +53,7 @@ def test_the_kernel_holds_to_the_contract_with_the_pyroute2_of_debian(guest: Gue
     assert code == 0
 
 
+@pytest.mark.soak
 def test_the_kernel_holds_to_the_contract_with_the_pyroute2_of_this_host(guest: Guest) -> None:
     folder = Path(pyroute2.__file__).parent
     guest.run("mkdir -p /root/newer && tar -C /root/newer -x", input=tarred(folder.parent, folder.name))

@@ -221,8 +221,9 @@ class TestWindow:
         point = pair.sending.pause(600 * KB)
         run = asyncio.ensure_future(pair.replicate(window=self.NIGHT))
         await under_way(pair, point)
-        assert (await run).waiting == "waiting for window 01:00-06:00"
+        await told(pair)
         point.go_on.set()
+        assert (await run).waiting == "waiting for window 01:00-06:00"
         pair.clock.now += 1
         assert (await pair.replicate(window=self.NIGHT)).waiting
         pair.clock.now += 20 * 3600
