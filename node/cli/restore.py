@@ -13,6 +13,7 @@ import click
 from node import client
 from node.cli import output
 from node.cli.base import flags, group
+from node.cli.passphrase import read_passphrase
 from node.cli.progress import watch
 from node.cli.replicate import outcome
 from node.cli.values import located
@@ -350,17 +351,8 @@ def drill(dataset: str, source: str | None, key_file: Path | None, no_key: bool,
 
 def _passphrase(path: Path | None) -> str | None:
     """Its first line; asked for at a terminal, and none where there is neither."""
-    if path is not None and str(path) != "-":
-        try:
-            return path.read_text(encoding="utf-8").partition("\n")[0]
-        except OSError as error:
-            raise MeshkeepError(
-                f"the key file {path} cannot be read: {error.strerror}",
-                code="no_key_file",
-                exit=Exit.NOT_FOUND,
-            ) from None
     if path is not None:
-        return sys.stdin.readline().rstrip("\n")
+        return read_passphrase(path, "its passphrase")
     if not sys.stdin.isatty():
         return None
     typed: str = click.prompt(
