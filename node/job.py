@@ -181,8 +181,8 @@ class Job:
             self.wake.clear()
 
     def begin(self, now: int) -> None:
+        """A run begins. The state stays what the last one found until there is work: looking changes nothing."""
         self.result = asyncio.get_running_loop().create_future()
-        self.state = "running"
         self.cancelled = False
         self.began, self.ended = now, None
         self.step = self.steps = 0

@@ -61,7 +61,7 @@ def _details(job: dict[str, Any], now: float) -> list[str]:
             "last run",
             "-" if job["ended"] is None else f"{output.ago(job['ended'], now)} ago: {job['outcome']}",
         ),
-        ("next", job["next"] or "running"),
+        ("next", job["next"] or "under way"),
         ("seen", f"{job['node']} answered {output.ago(job['target_seen'], now)} ago"),
         ("base pins", output.size(job["base_pins"])),
         ("rule", f"{job['rule']} to {job['node']}"),

@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mesh.link_errors import Refusal
 from node.errors import Exit, MeshkeepError
+from node.job import Job
 from node.replica_places import Terms
 from node.replicator import RuleSpec
 from replication.guard import FLOOR_HOLD, cursor_name, hold_tag
@@ -343,6 +345,40 @@ class TestInterrupted:
             await joined
         assert caught.value is error
         pair.cloud.resume("vault")
+
+
+class TestState:
+    async def seen_while_asking(self, pair: Pair, monkeypatch: pytest.MonkeyPatch, job: Job) -> set[str]:
+        """The states in which the job is shown while the target is asked what it has."""
+        seen, ask = set(), pair.replicas.state
+
+        async def state(owners: Sequence[str], source: str) -> dict[str, Any]:
+            seen.add(job.state)
+            return await ask(owners, source)
+
+        monkeypatch.setattr(pair.replicas, "state", state)
+        with contextlib.suppress(MeshkeepError):
+            await pair.replicate()
+        return seen
+
+    async def test_to_look_whether_there_is_anything_to_do_is_not_to_run(
+        self, pair: Pair, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await pair.snap("a")
+        await pair.replicate()
+        job = pair.replicator.job("tank/home", "cloud")
+        assert await self.seen_while_asking(pair, monkeypatch, job) == {"ok"}
+
+    async def test_trouble_is_shown_until_the_next_run_has_found_it_gone(
+        self, pair: Pair, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await pair.snap("a")
+        await pair.replicate()
+        await pair.cloud.snapshot([f"{REPLICA}@foreign"])
+        await pair.snap("b")
+        await pair.refused()
+        job = pair.replicator.job("tank/home", "cloud")
+        assert await self.seen_while_asking(pair, monkeypatch, job) == {"blocked"}
 
 
 class TestConflicts:
