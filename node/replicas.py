@@ -19,7 +19,7 @@ from node.replica_places import KEY, RECEIVE_USER, RECEIVED, Places, Replica, Te
 from node.transfers import Workers
 from replication.errors import Interrupted, KeyChanged, TransferFailed, of_zfs
 from replication.guard import FLOOR_HOLD
-from replication.jobs import ReceiveOutcome
+from replication.jobs import ReceiveOutcome, ReceiveStep, SendStep
 from replication.transfer import Transfer
 from zfs import errors
 from zfs.door import Zfs
@@ -146,8 +146,9 @@ class Replicas:
         sock = await stream.accept({"replica": replica.dataset})
         transfer = await self._workers.receive(
             sock,
-            snapshot=f"{replica.dataset}@{offer.name}",
-            offer=offer,
+            steps=[ReceiveStep(f"{replica.dataset}@{offer.name}", offer.to_guid, offer.from_guid)],
+            raw=offer.raw,
+            resuming=offer.resuming,
             pinned=pinned,
             user=RECEIVE_USER,
         )
@@ -328,8 +329,7 @@ class Replicas:
         sock = await stream.accept({"size": size, "raw": held.encrypted, "name": to.name}, sending=True)
         transfer = await self._workers.send(
             sock,
-            snapshot=to.full_name,
-            base=base.full_name if base else None,
+            steps=[SendStep(to.full_name, base.full_name if base else None)],
             raw=held.encrypted,
             resume=wanted.resume,
         )

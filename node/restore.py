@@ -13,12 +13,12 @@ from node.copies import Copies, Copy, Found, newest_of
 from node.errors import Exit, MeshkeepError
 from node.job import Job
 from node.local_state import LocalState
-from node.offers import Offer
 from node.replicator import Directory, Peer
 from node.transfers import Workers, watched
 from replication import errors as transfer_errors
 from replication.conflicts import Conflict
 from replication.history import Rule, SourceHistory, TargetSnapshot, TargetState
+from replication.jobs import ReceiveStep
 from replication.plan import plan
 from replication.steps import Abort, Full, Resume, Stream, UpToDate
 from zfs import errors as zfs_errors
@@ -244,17 +244,15 @@ class Restorer:
         link = self._directory.link()
         async with link.stream(copy.peer.address, "replica.send", args, sending=False, timeout=120) as stream:
             job.sending(0, int(stream.reply.get("size") or 0))
-            offer = Offer(
-                dataset=wanted.dataset,
-                name=step.target_name,
-                to_guid=step.to.guid,
-                from_guid=base.guid if base else None,
-                raw=copy.encrypted,
-                resuming=resume is not None,
-                size=0,
+            received = ReceiveStep(
+                f"{wanted.to}@{step.target_name}", step.to.guid, base.guid if base else None
             )
             transfer = await self._workers.receive(
-                stream.socket, snapshot=f"{wanted.to}@{step.target_name}", offer=offer, on_progress=job.sent
+                stream.socket,
+                steps=[received],
+                raw=copy.encrypted,
+                resuming=resume is not None,
+                on_progress=job.sent,
             )
             async with watched(lambda: progress(job.progress())):
                 await transfer.outcome()

@@ -21,6 +21,7 @@ from replication import errors as transfer_errors
 from replication.conflicts import Conflict
 from replication.guard import Guard, cursors_of, hold_tag, let_go, reconcile
 from replication.history import Rule, SourceHistory, TargetSnapshot, TargetState
+from replication.jobs import SendStep
 from replication.plan import plan
 from replication.steps import Abort, Full, Plan, Resume, Step, Stream, UpToDate
 from zfs import errors as zfs_errors
@@ -197,8 +198,7 @@ class Runs:
             ) as stream:
                 transfer = await self._workers.send(
                     stream.socket,
-                    snapshot=step.to.full_name,
-                    base=base.full_name if base else None,
+                    steps=[SendStep(step.to.full_name, base.full_name if base else None)],
                     raw=raw,
                     resume=resume,
                     rate_limit=job.rule.rate_limit,

@@ -5,15 +5,14 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from node.offers import Offer
 from replication.errors import WorkerDied
 from replication.fork_server import ForkServer, WorkerCommand
-from replication.jobs import ReceiveJob, ReceiveOutcome, SendJob, SendOutcome
-from replication.transfer import Progress, Transfer, start_receive, start_send
+from replication.jobs import ReceiveJob, ReceiveOutcome, ReceiveStep, SendJob, SendOutcome, SendStep
+from replication.transfer import Progress, Stepped, Transfer, start_receive, start_send
 
 log = logging.getLogger(__name__)
 
@@ -48,38 +47,35 @@ class Workers:
         self,
         sock: socket.socket,
         *,
-        snapshot: str,
-        base: str | None,
+        steps: Sequence[SendStep],
         raw: bool,
         resume: tuple[int, int] | None = None,
         rate_limit: int | None = None,
         on_progress: Progress | None = None,
     ) -> Transfer[SendOutcome]:
-        """A worker that writes one stream to *sock*; *resume* is (object, offset)."""
+        """A worker that writes *steps* to *sock*, one after the other; *resume* is (object, offset) of the first."""
         object_, offset = resume if resume else (None, None)
-        job = SendJob(snapshot=snapshot, base=base, raw=raw, object=object_, offset=offset, limit=rate_limit)
+        job = SendJob(tuple(steps), raw=raw, object=object_, offset=offset, limit=rate_limit)
         return await start_send(self._server, job, sock.fileno(), on_progress)
 
     async def receive(
         self,
         sock: socket.socket,
         *,
-        snapshot: str,
-        offer: Offer,
+        steps: Sequence[ReceiveStep],
+        raw: bool,
+        resuming: bool,
         pinned: str | None = None,
         user: str | None = None,
         on_progress: Progress | None = None,
+        on_step: Stepped | None = None,
     ) -> Transfer[ReceiveOutcome]:
-        """A worker that stores one stream from *sock*; as *user* where the pool delegates to it."""
-        job = ReceiveJob(
-            snapshot=snapshot,
-            raw=offer.raw,
-            to_guid=offer.to_guid,
-            from_guid=offer.from_guid,
-            resuming=offer.resuming,
-            key_fingerprint=pinned,
-        )
-        return await start_receive(self._server, job, sock.fileno(), on_progress, user)
+        """A worker that stores *steps* from *sock*, one after the other; as *user* where the pool delegates to it.
+
+        A step that fails ends it; those before it stay, and *on_step* was told each. Only the first may be *resuming*.
+        """
+        job = ReceiveJob(tuple(steps), raw=raw, resuming=resuming, key_fingerprint=pinned)
+        return await start_receive(self._server, job, sock.fileno(), on_progress, user, on_step)
 
 
 @asynccontextmanager

@@ -1,9 +1,9 @@
 """Transfer workers, ``python -m node.worker serve FD``: a fork server, one child for each stream. Composition root.
 
 The job of a child is one JSON line on stdin: the fields of `SendJob` or `ReceiveJob`, and for receive ``user``,
-whom to become before a byte of the stream is read. Progress goes to stdout as lines ``{"bytes": N}``, the last line
-is ``{"outcome": {...}}``, and the exit code is 0 if there was one. SIGTERM, or nobody reading stdout,
-cancels.
+whom to become before a byte of the stream is read. Progress goes to stdout as lines ``{"bytes": N}``, a step that is
+through as ``{"received": {...}}``, the last line is ``{"outcome": {...}}``, and the exit code is 0 if there was one.
+SIGTERM, or nobody reading stdout, cancels.
 """
 
 import json
@@ -12,11 +12,12 @@ import pwd
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from replication.errors import BadJob, NotPermitted, TransferFailed
 from replication.forking import serve
-from replication.jobs import Outcome, SendOutcome, as_json, receive_job, send_job
+from replication.jobs import Outcome, Received, SendOutcome, as_json, receive_job, send_job
 from replication.receiver import receive_stream
 from replication.sender import send_stream
 from zfs.door import Streams
@@ -47,7 +48,7 @@ def _work(
     direction: str,
     sock: socket.socket,
     make_streams: Callable[[], Streams],
-    progress: Callable[[int], None],
+    report: "_Reporter",
     cancel_fd: int,
 ) -> Outcome:
     try:
@@ -55,13 +56,13 @@ def _work(
         # Before the user changes: the library may lie where only root can read.
         streams = make_streams()
         if direction == "send":
-            return send_stream(streams, send_job(fields), sock, progress, cancel_fd)
+            return send_stream(streams, send_job(fields), sock, report.progress, cancel_fd)
         user = fields.pop("user", None)
         job = receive_job(fields)
         _become(user)
-        return receive_stream(streams, job, sock, progress, cancel_fd)
+        return receive_stream(streams, job, sock, report.progress, cancel_fd, report.received)
     except TransferFailed as error:
-        return SendOutcome(0, error.code, error.text)
+        return SendOutcome(0, code=error.code, text=error.text)
 
 
 def _read_job() -> dict[str, object]:
@@ -97,16 +98,26 @@ class _Reporter:
 
     def __init__(self, cancel: Callable[[], None]) -> None:
         self._cancel = cancel
+        self._turn = threading.Lock()
 
-    def __call__(self, count: int) -> None:
+    def progress(self, count: int) -> None:
+        self._tell({"bytes": count})
+
+    def received(self, one: Received) -> None:
+        self._tell({"received": as_json(one)})
+
+    def _tell(self, message: Mapping[str, object]) -> None:
         try:
-            _say({"bytes": count})
+            with self._turn:
+                _say(message)
         except BrokenPipeError:
             self._cancel()
 
 
 def _say(message: Mapping[str, object]) -> None:
-    os.write(sys.stdout.fileno(), json.dumps(message).encode() + b"\n")
+    line = memoryview(json.dumps(message).encode() + b"\n")
+    while line:
+        line = line[os.write(sys.stdout.fileno(), line) :]
 
 
 def _cancel_on_signals() -> tuple[int, Callable[[], None]]:

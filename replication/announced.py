@@ -29,7 +29,24 @@ def payload_size(header: bytes) -> int:
         raise StreamRefused(f"the stream has no proper BEGIN record: {error}") from error
 
 
-def judge(header: bytes, payload: bytes, job: ReceiveJob) -> Judged:
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """What one stream was announced as, and the fingerprint of the key it must come under (None: any)."""
+
+    to_guid: int
+    from_guid: int | None
+    raw: bool
+    resuming: bool
+    key_fingerprint: str | None
+
+
+def announced(job: ReceiveJob, number: int, pin: str | None) -> Announced:
+    """The step of this number, under the key *pin*."""
+    step = job.steps[number]
+    return Announced(step.to_guid, step.from_guid, job.raw, job.resuming and number == 0, pin)
+
+
+def judge(header: bytes, payload: bytes, job: Announced) -> Judged:
     """Compare with what was announced. Raises StreamRefused where it cannot even be read."""
     try:
         begin = read_begin(header)
@@ -65,7 +82,7 @@ def _wrong_kind(begin: Begin) -> str:
     return ""
 
 
-def _not_as_announced(begin: Begin, job: ReceiveJob, resumes: bool) -> str:
+def _not_as_announced(begin: Begin, job: Announced, resumes: bool) -> str:
     if begin.raw != job.raw:
         return f"it is {_raw(begin.raw)}, but was announced {_raw(job.raw)}"
     if begin.to_guid != job.to_guid:

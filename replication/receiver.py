@@ -3,19 +3,27 @@
 import os
 import select
 import socket
+from collections.abc import Callable
 
-from replication.announced import Judged, judge, payload_size
+from replication.announced import Judged, announced, judge, payload_size
 from replication.blocking import PATIENCE_SECONDS, BlockingCall
-from replication.errors import Cancelled, Interrupted, TransferFailed
-from replication.jobs import ReceiveJob, ReceiveOutcome
+from replication.errors import BadJob, Cancelled, Interrupted, TransferFailed
+from replication.jobs import Received, ReceiveJob, ReceiveOutcome
 from replication.silence import keepalive
 from replication.splice import Mover, Progress, wide_pipe
 from zfs.door import Streams
 from zfs.stream import HEADER_SIZE
 
+Stepped = Callable[[Received], None]
+
 
 def receive_stream(
-    streams: Streams, job: ReceiveJob, sock: socket.socket, progress: Progress, cancel_fd: int | None = None
+    streams: Streams,
+    job: ReceiveJob,
+    sock: socket.socket,
+    progress: Progress,
+    cancel_fd: int | None = None,
+    stepped: Stepped = lambda _: None,
 ) -> ReceiveOutcome:
     """Receive what *job* announces from *sock*. Never raises for a failed transfer.
 
@@ -23,26 +31,30 @@ def receive_stream(
     close. A stream that is cut short leaves its partial state on the target. *progress* gets the bytes so
     far. *cancel_fd* becoming readable ends it.
     """
+    if len(job.steps) != 1:
+        raise BadJob("one step at a time")
     judged = Judged()
     start = b""
     try:
         keepalive(sock)
         start = _read_begin(sock, cancel_fd)
-        judged = judge(start[:HEADER_SIZE], start[HEADER_SIZE:], job)
+        judged = judge(start[:HEADER_SIZE], start[HEADER_SIZE:], announced(job, 0, job.key_fingerprint))
         if judged.refusal:
             raise judged.refusal
     except TransferFailed as error:
-        return _outcome(len(start), judged, error)
+        return _outcome(len(start), 0, judged, error)
     except OSError as error:
-        return _outcome(len(start), judged, Interrupted(f"the connection was lost: {error.strerror}"))
+        return _outcome(len(start), 0, judged, Interrupted(f"the connection was lost: {error.strerror}"))
     mover = Mover(job.limit, lambda count: progress(len(start) + count), cancel_fd)
     failure = _feed(streams, job, sock, start, mover)
-    return _outcome(len(start) + mover.moved, judged, failure)
+    if failure is None:
+        stepped(Received(0, judged.begin, judged.key_fingerprint))
+    return _outcome(len(start) + mover.moved, 0 if failure else 1, judged, failure)
 
 
-def _outcome(count: int, judged: Judged, failure: TransferFailed | None) -> ReceiveOutcome:
+def _outcome(count: int, steps: int, judged: Judged, failure: TransferFailed | None) -> ReceiveOutcome:
     code, text = (failure.code, failure.text) if failure else ("", "")
-    return ReceiveOutcome(count, judged.begin, judged.key_fingerprint, code, text)
+    return ReceiveOutcome(count, steps, judged.begin, judged.key_fingerprint, code, text)
 
 
 def _feed(
@@ -50,7 +62,7 @@ def _feed(
 ) -> TransferFailed | None:
     """Give ZFS the record already read and then the rest of the socket; what went wrong, or None."""
     reader, writer = wide_pipe()
-    call = BlockingCall(lambda fd: streams.receive(job.snapshot, fd, raw=job.raw), reader)
+    call = BlockingCall(lambda fd: streams.receive(job.steps[0].snapshot, fd, raw=job.raw), reader)
     lost: TransferFailed | None = None
     try:
         _write_all(writer, start)

@@ -1,4 +1,6 @@
-"""The sending side of one transfer: ZFS writes into a pipe, the pipe is spliced into the socket. Blocks."""
+"""The sending side of one transfer: ZFS writes into a pipe, one step after the other, and the pipe is spliced into the
+socket. Blocks.
+"""
 
 import os
 import socket
@@ -23,9 +25,17 @@ def send_stream(
     """
     mover = Mover(job.limit, progress, cancel_fd, watch=partial(check_answering, sock))
     reader, writer = wide_pipe()
-    call = BlockingCall(
-        lambda fd: streams.send(job.snapshot, job.base, fd, raw=job.raw, resume=job.resume), writer
-    )
+    done = 0
+
+    def send(fd: int) -> None:
+        nonlocal done
+        resume = job.resume
+        for step in job.steps:
+            streams.send(step.snapshot, step.base, fd, raw=job.raw, resume=resume)
+            resume = None
+            done += 1
+
+    call = BlockingCall(send, writer)
     lost: TransferFailed | None = None
     try:
         keepalive(sock)
@@ -40,4 +50,4 @@ def send_stream(
     failed = call.finish(PATIENCE_SECONDS)
     # With the socket lost, what ZFS says is only that nobody reads its pipe any more; unless it hangs.
     cause = failed if isinstance(failed, WorkerHangs) else lost or failed
-    return SendOutcome(mover.moved, cause.code, cause.text) if cause else SendOutcome(mover.moved)
+    return SendOutcome(mover.moved, done, cause.code, cause.text) if cause else SendOutcome(mover.moved, done)

@@ -16,12 +16,14 @@ from replication.errors import BadJob, WorkerDied, WorkerHangs, of_code
 from replication.fork_server import ForkServer, last_words
 from replication.jobs import (
     Outcome,
+    Received,
     ReceiveJob,
     ReceiveOutcome,
     SendJob,
     SendOutcome,
     as_json,
     receive_outcome,
+    received,
     send_outcome,
 )
 
@@ -31,6 +33,7 @@ GRACE_SECONDS = 5.0
 GIVE_UP_SECONDS = 10.0
 
 Progress = Callable[[int], None]
+Stepped = Callable[[Received], None]
 T = TypeVar("T", bound=Outcome)
 
 
@@ -56,7 +59,7 @@ class Process(Protocol):
 async def start_send(
     server: ForkServer, job: SendJob, fd: int, progress: Progress | None = None
 ) -> "Transfer[SendOutcome]":
-    """A worker that writes one stream to the socket *fd*, which stays the caller's to close."""
+    """A worker that writes streams to the socket *fd*, which stays the caller's to close."""
     process, stderr = await _spawn(server, "send", fd, as_json(job))
     return Transfer(process, send_outcome, progress, stderr)
 
@@ -67,10 +70,14 @@ async def start_receive(
     fd: int,
     progress: Progress | None = None,
     user: str | None = None,
+    stepped: Stepped | None = None,
 ) -> "Transfer[ReceiveOutcome]":
-    """A worker that stores one stream from the socket *fd*; as *user* once it runs, where one is named."""
+    """A worker that stores streams from the socket *fd*; as *user* once it runs, where one is named.
+
+    *stepped* is told each step that is through.
+    """
     process, stderr = await _spawn(server, "receive", fd, {**as_json(job), "user": user})
-    return Transfer(process, receive_outcome, progress, stderr)
+    return Transfer(process, receive_outcome, progress, stderr, stepped)
 
 
 async def _spawn(
@@ -93,6 +100,7 @@ class Transfer(Generic[T]):
         parse: Callable[[Mapping[str, object]], T],
         progress: Progress | None = None,
         stderr: IO[bytes] | None = None,
+        stepped: Stepped | None = None,
     ) -> None:
         self.bytes = 0
         self.said: T | None = None
@@ -100,6 +108,7 @@ class Transfer(Generic[T]):
         self._parse = parse
         self._progress = progress
         self._stderr = stderr
+        self._stepped = stepped
         self._deadline: asyncio.Timeout | None = None
         self._given_up = False
 
@@ -166,6 +175,8 @@ class Transfer(Generic[T]):
                 if "outcome" in message:
                     said = self._parse(message["outcome"])
                     self._count(said.bytes)
+                elif "received" in message:
+                    self._step(received(message["received"]))
                 else:
                     self._count(int(message["bytes"]))
             except (ValueError, TypeError, KeyError, BadJob):
@@ -176,6 +187,10 @@ class Transfer(Generic[T]):
         self.bytes = count
         if self._progress:
             self._progress(count)
+
+    def _step(self, one: Received) -> None:
+        if self._stepped:
+            self._stepped(one)
 
     def _signal(self, send: Callable[[], None]) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -8,14 +8,21 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from node.offers import Offer
 from replication.errors import of_code
-from replication.jobs import ReceiveJob, ReceiveOutcome, SendJob, SendOutcome
-from replication.receiver import receive_stream
+from replication.jobs import (
+    Received,
+    ReceiveJob,
+    ReceiveOutcome,
+    ReceiveStep,
+    SendJob,
+    SendOutcome,
+    SendStep,
+)
+from replication.receiver import Stepped, receive_stream
 from replication.sender import send_stream
 from tests.fakes.zfs import FakeZfs
 from tests.fakes.zfs_streams import FakeStreams
@@ -128,6 +135,11 @@ class FakeWorkers:
         self.sending: FakeTransfer[SendOutcome] | None = None
         self.receiving: FakeTransfer[ReceiveOutcome] | None = None
 
+    @property
+    def sent(self) -> list[SendStep]:
+        """The steps of all jobs, however they were packed."""
+        return [step for job in self.sends for step in job.steps]
+
     def cut(self, after: int) -> Point:
         """The next stream made here ends after so many bytes."""
         self.streams.points.append(Point(after, cut=True))
@@ -142,15 +154,14 @@ class FakeWorkers:
         self,
         sock: socket.socket,
         *,
-        snapshot: str,
-        base: str | None,
+        steps: Sequence[SendStep],
         raw: bool,
         resume: tuple[int, int] | None = None,
         rate_limit: int | None = None,
         on_progress: Progress | None = None,
     ) -> FakeTransfer[SendOutcome]:
         object_, offset = resume if resume else (None, None)
-        job = SendJob(snapshot, base, raw, object_, offset)
+        job = SendJob(tuple(steps), raw, object_, offset, rate_limit)
         self.sends.append(job)
         work = _on(sock, lambda s, p, c: send_stream(self.streams, job, s, p, c))
         self.sending = FakeTransfer(work, on_progress)
@@ -160,18 +171,32 @@ class FakeWorkers:
         self,
         sock: socket.socket,
         *,
-        snapshot: str,
-        offer: Offer,
+        steps: Sequence[ReceiveStep],
+        raw: bool,
+        resuming: bool,
         pinned: str | None = None,
         user: str | None = None,
         on_progress: Progress | None = None,
+        on_step: Stepped | None = None,
     ) -> FakeTransfer[ReceiveOutcome]:
-        job = ReceiveJob(snapshot, offer.raw, offer.to_guid, offer.from_guid, offer.resuming, pinned)
+        job = ReceiveJob(tuple(steps), raw, resuming, pinned)
         self.receives.append(job)
         self.users.append(user)
-        work = _on(sock, lambda s, p, c: receive_stream(self.streams, job, s, p, c))
+        told = _in_loop(on_step)
+        work = _on(sock, lambda s, p, c: receive_stream(self.streams, job, s, p, c, told))
         self.receiving = FakeTransfer(work, on_progress)
         return self.receiving
+
+
+def _in_loop(stepped: Stepped | None) -> Stepped:
+    """Tell *stepped* in the loop's thread, as the agent's side of a worker does."""
+    loop = asyncio.get_running_loop()
+
+    def tell(one: Received) -> None:
+        if stepped is not None:
+            loop.call_soon_threadsafe(stepped, one)
+
+    return tell
 
 
 def _on(

@@ -17,7 +17,7 @@ from replication.conflicts import Conflict
 from replication.errors import TransferFailed
 from replication.fork_server import ForkServer, WorkerCommand
 from replication.history import Rule, SourceHistory, TargetSnapshot, TargetState
-from replication.jobs import ReceiveJob, SendJob, as_json
+from replication.jobs import ReceiveJob, ReceiveStep, SendJob, SendStep, as_json
 from replication.plan import plan
 from replication.steps import Full, Plan, Resume, Stream, UpToDate
 from replication.transfer import Transfer, start_receive, start_send
@@ -66,18 +66,15 @@ async def move(server: ForkServer, step: Stream, raw: bool, options: dict[str, A
     resume = step if isinstance(step, Resume) else None
     limit = options.get("limit")
     send = SendJob(
-        step.to.full_name,
-        base.full_name if base else None,
+        (SendStep(step.to.full_name, base.full_name if base else None),),
         raw,
         resume.object if resume else None,
         resume.offset if resume else None,
         limit,
     )
     receive = ReceiveJob(
-        f"{options['target']}@{step.target_name}",
+        (ReceiveStep(f"{options['target']}@{step.target_name}", step.to.guid, base.guid if base else None),),
         raw,
-        step.to.guid,
-        base.guid if base else None,
         resume is not None,
         options.get("pinned"),
     )

@@ -87,7 +87,7 @@ class TestTrees:
         assert datasets(pair) == ["tank/home", "tank/home/b", "tank/home/b/c"]
         answer = await run(pair)
         assert (answer["state"], len(answer["datasets"]), answer["steps"]) == ("ok", 3, 3)
-        assert [one.snapshot.partition("@")[0] for one in pair.sending.sends] == datasets(pair)
+        assert [one.snapshot.partition("@")[0] for one in pair.sending.sent] == datasets(pair)
 
     async def test_a_child_whose_parent_is_not_stored_yet_waits_and_leaves_no_placeholder(
         self, pair: Pair

@@ -53,7 +53,7 @@ class TestOneRun:
         assert pair.stored() == ["a", "b", "c"]
         assert (report.steps, report.resumed) == (3, 0)
         assert report.bytes > 300
-        assert [job.base for job in pair.sending.sends] == [None, "tank/home@a", "tank/home@b"]
+        assert [step.base for step in pair.sending.sent] == [None, "tank/home@a", "tank/home@b"]
 
     async def test_it_arrives_raw_and_cannot_be_read_there(self, pair: Pair) -> None:
         await pair.snap("a")
@@ -69,7 +69,7 @@ class TestOneRun:
         report = await pair.replicate()
         assert pair.stored() == ["a", "b"]
         assert report.bytes < 10 * KB
-        assert pair.sending.sends[-1].base == "tank/home@a"
+        assert pair.sending.sent[-1].base == "tank/home@a"
 
     async def test_up_to_date_is_asked_once_and_sends_nothing(self, pair: Pair) -> None:
         await pair.snap("a")
@@ -120,7 +120,7 @@ class TestOneRun:
         assert not await pair.home.destroy_snapshots(["tank/home@a"])
         await pair.replicate()
         assert pair.stored() == ["a", "b"]
-        assert "#" in str(pair.sending.sends[-1].base)
+        assert "#" in str(pair.sending.sent[-1].base)
 
     async def test_a_dataset_that_is_not_here(self, pair: Pair) -> None:
         error = await pair.refused("tank/nothing")

@@ -10,15 +10,15 @@ from dataclasses import replace
 
 import pytest
 
-from replication.jobs import ReceiveJob, ReceiveOutcome, SendJob, SendOutcome
+from replication.jobs import ReceiveJob, ReceiveOutcome, ReceiveStep, SendJob, SendOutcome, SendStep
 from replication.receiver import receive_stream
 from replication.sender import send_stream
 from tests.unit.replication.tiny_streams import WRAP, TinyReceiver, TinySender, begin, fingerprint
 from zfs.errors import NoSpace, PoolUnavailable, StreamMismatch, ZfsError
 from zfs.stream import HEADER_SIZE, Feature
 
-SEND = SendJob("tank/home@b", "tank/home@a", raw=True)
-RECEIVE = ReceiveJob("vault/home@b", raw=True, to_guid=2, from_guid=1, resuming=False)
+SEND = SendJob((SendStep("tank/home@b", "tank/home@a"),), raw=True)
+RECEIVE = ReceiveJob((ReceiveStep("vault/home@b", to_guid=2, from_guid=1),), raw=True, resuming=False)
 MB = 1 << 20
 Sockets = tuple[socket.socket, socket.socket]
 
@@ -97,7 +97,7 @@ class TestAWholeStream:
         sent = side.outcome()
         assert receiver.received == ["vault/home@b"]
         assert receiver.bytes == 64 * MB
-        assert sent == SendOutcome(got.bytes)
+        assert sent == SendOutcome(got.bytes, 1)
         assert got.bytes == len(begin()) + 8 + 64 * MB
         assert told == sorted(told)
         assert told[-1] == got.bytes
@@ -105,7 +105,7 @@ class TestAWholeStream:
     def test_zfs_is_asked_for_exactly_the_job(self, sockets: Sockets) -> None:
         near, far = sockets
         sender = TinySender(begin(), 0)
-        job = SendJob("tank/home@b", "tank/home#a", raw=True, object=7, offset=4096)
+        job = SendJob((SendStep("tank/home@b", "tank/home#a"),), raw=True, object=7, offset=4096)
         side = Side(lambda: send_stream(sender, job, near, ignore))
         receive(TinyReceiver(), far)
         side.outcome()

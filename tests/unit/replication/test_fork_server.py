@@ -18,12 +18,12 @@ from node.transfers import Workers
 from replication import fork_server
 from replication.errors import Interrupted, PeerGone, TransferFailed, WorkerDied
 from replication.fork_server import UNKNOWN_CODE, ForkServer, WorkerCommand
-from replication.jobs import Outcome, ReceiveJob, ReceiveOutcome, SendJob, SendOutcome
+from replication.jobs import Outcome, ReceiveJob, ReceiveOutcome, ReceiveStep, SendJob, SendOutcome, SendStep
 from replication.transfer import Transfer, start_receive, start_send
 from tests.unit.replication.tiny_streams import begin
 
-SEND = SendJob("tank/home@b", "tank/home@a", raw=True)
-RECEIVE = ReceiveJob("vault/home@b", raw=True, to_guid=2, from_guid=1, resuming=False)
+SEND = SendJob((SendStep("tank/home@b", "tank/home@a"),), raw=True)
+RECEIVE = ReceiveJob((ReceiveStep("vault/home@b", to_guid=2, from_guid=1),), raw=True, resuming=False)
 HEAD = len(begin()) + 8
 MB = 1 << 20
 ENDLESS = {"TINY_SIZE": "-1"}
@@ -306,7 +306,7 @@ class TestTheFactoryOfTheAgent:
         await workers.prepare()
         pid = workers._server.pid
         with pair() as (near, far):
-            sender = await workers.send(near, snapshot="tank/home@b", base=None, raw=True)
+            sender = await workers.send(near, steps=[SendStep("tank/home@b", None)], raw=True)
             assert workers._server.pid == pid
             assert len(await read(far, HEAD + 10)) == HEAD + 10
             assert (await in_time(sender.outcome())).bytes == HEAD + 10

@@ -21,12 +21,20 @@ from replication.errors import (
     WorkerHangs,
 )
 from replication.fork_server import ForkServer, WorkerCommand
-from replication.jobs import Outcome, ReceiveJob, SendJob, receive_outcome, send_outcome
+from replication.jobs import (
+    Outcome,
+    ReceiveJob,
+    ReceiveStep,
+    SendJob,
+    SendStep,
+    receive_outcome,
+    send_outcome,
+)
 from replication.transfer import Transfer, start_receive, start_send
 from tests.unit.replication.tiny_streams import begin, fingerprint
 
-SEND = SendJob("tank/home@b", "tank/home@a", raw=True)
-RECEIVE = ReceiveJob("vault/home@b", raw=True, to_guid=2, from_guid=1, resuming=False)
+SEND = SendJob((SendStep("tank/home@b", "tank/home@a"),), raw=True)
+RECEIVE = ReceiveJob((ReceiveStep("vault/home@b", to_guid=2, from_guid=1),), raw=True, resuming=False)
 HEAD = len(begin()) + 8
 MB = 1 << 20
 
@@ -89,7 +97,9 @@ async def test_a_stream_from_one_worker_to_another(worker: Servers, sockets: Soc
 async def test_a_refusal_comes_back_as_its_own_class(worker: Servers, sockets: Sockets) -> None:
     near, far = sockets
     sender = await start_send(worker(TINY_SIZE="100"), SEND, near.fileno())
-    receiver = await start_receive(worker(), replace(RECEIVE, to_guid=3), far.fileno())
+    receiver = await start_receive(
+        worker(), replace(RECEIVE, steps=(ReceiveStep("vault/home@b", 3, 1),)), far.fileno()
+    )
     with pytest.raises(StreamRefused, match="announced"):
         await in_time(receiver.outcome())
     await in_time(sender.outcome())
@@ -190,7 +200,8 @@ async def test_an_unknown_user_is_a_bad_job(worker: Servers, sockets: Sockets) -
 
 
 async def test_a_name_that_zfs_would_not_take_is_a_bad_job(worker: Servers, sockets: Sockets) -> None:
-    receiver = await start_receive(worker(), replace(RECEIVE, snapshot="no snapshot"), sockets[1].fileno())
+    job = replace(RECEIVE, steps=(ReceiveStep("no snapshot", 2, 1),))
+    receiver = await start_receive(worker(), job, sockets[1].fileno())
     with pytest.raises(BadJob):
         await in_time(receiver.outcome())
 
