@@ -20,10 +20,16 @@ from replication.window import Window
 AT_REST = frozenset({"ok", "nothing to send", "paused"})
 """The states of a job with which nobody need be concerned."""
 
+QUIET = Window(60, 360)
+"""When a drill that nobody asked for runs, by a rule without a window: 01:00 to 06:00."""
+
 
 @dataclass(frozen=True, slots=True)
 class RuleSpec:
-    """One rule of the configuration, for one target. `rate_limit` in bytes a second, `late_after` in seconds."""
+    """One rule of the configuration, for one target. `rate_limit` in bytes a second, `late_after` in seconds.
+
+    `drill` is how many seconds after one drill the next is due (None: none by itself), in the hours `quiet`.
+    """
 
     dataset: str
     target: str
@@ -37,6 +43,9 @@ class RuleSpec:
     window: Window | None = None
     paused: bool = False
     patience: Patience = DEFAULT_PATIENCE
+    drill: int | None = None
+    drill_key_file: str | None = None
+    quiet: Window = QUIET
 
     @property
     def branch(self) -> Branch:

@@ -113,6 +113,17 @@ def _age(value: Any) -> Any:
     )
 
 
+def _drill(value: Any) -> Any:
+    """Seconds from one drill to the next, None for none."""
+    names = {"off": None, "weekly": 7 * 86400, "monthly": 30 * 86400}
+    if isinstance(value, str) and value in names:
+        return names[value]
+    seconds = _duration(value, 'must be "weekly", "monthly", "off", or like "30d"')
+    if not 86400 <= seconds <= 3650 * 86400:
+        raise ValueError(f'"{value}" must be from 1d to ten years')
+    return seconds
+
+
 def _timeout(value: Any) -> Any:
     if _is_number(value) and 0 <= value <= 86_400:
         return value
@@ -319,6 +330,8 @@ class ReplicateSection(Section):
     paused: bool = False
     base_hold: Duration | None = None
     base_hold_size: Size | None = None
+    drill: Annotated[int | None, BeforeValidator(_drill, json_schema_input_type=str)] = None
+    drill_key_file: Annotated[str, AfterValidator(_absolute)] | None = None
 
 
 class ReplicationSection(Section):

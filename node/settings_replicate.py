@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from node.job import RuleSpec
+from node.job import QUIET, RuleSpec
 from node.settings_model import ReplicateSection
 from node.settings_problems import Origin, Problem, Source
 from node.status import LATE_AFTER
@@ -31,6 +31,9 @@ class ReplicateRule:
     window: Window | None = None
     paused: bool = False
     patience: Patience = DEFAULT_PATIENCE
+    drill: int | None = None
+    drill_key_file: str | None = None
+    quiet: Window = QUIET
 
     def specs(self) -> Iterable[RuleSpec]:
         """One for each target."""
@@ -48,6 +51,9 @@ class ReplicateRule:
                 window=self.window,
                 paused=self.paused,
                 patience=self.patience,
+                drill=self.drill,
+                drill_key_file=self.drill_key_file,
+                quiet=self.quiet,
             )
 
 
@@ -67,6 +73,9 @@ def replicate_rule(section: ReplicateSection, timezone: str, origin: Origin) -> 
         initial=section.initial,
         window=Window.parse(section.window, zone) if section.window else None,
         paused=section.paused,
+        drill=section.drill,
+        drill_key_file=section.drill_key_file,
+        quiet=Window.parse(section.window or str(QUIET), zone),
         patience=Patience(
             DEFAULT_PATIENCE.age if section.base_hold is None else section.base_hold, section.base_hold_size
         ),
@@ -82,5 +91,9 @@ def odd_trees(rules: Mapping[int, ReplicateSection], source: Source) -> Iterable
         for excluded in rule.exclude:
             if rule.recursive and not is_below(excluded, rule.from_):
                 yield source.problem(path, f'"{excluded}" is not below {rule.from_}')
+        if rule.drill_key_file and rule.drill is None:
+            yield source.problem(
+                ("replicate", number, "drill_key_file"), 'means nothing without drill = "monthly"'
+            )
         if rule.timezone and not rule.window:
             yield source.problem(("replicate", number, "timezone"), "means nothing without a window")

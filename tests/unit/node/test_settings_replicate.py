@@ -51,6 +51,11 @@ def test_a_window_has_the_zone_of_its_rule_if_there_is_one() -> None:
         ('timezone = "Asia/Tokyo"', "means nothing without a window"),
         ('initial = "last"', "newest"),
         ('base_hold = "soon"', "is not a duration"),
+        ('drill = "daily"', "is not a duration"),
+        ('drill = "2h"', "from 1d to ten years"),
+        ("drill = 30", 'must be "weekly", "monthly", "off"'),
+        ('drill = "30d"\ndrill_key_file = "key"', "no absolute path"),
+        ('drill_key_file = "/root/key"', 'means nothing without drill = "monthly"'),
     ],
 )
 def test_mistakes_are_told_where_they_stand(line: str, told: str) -> None:
@@ -65,3 +70,23 @@ def test_at_least_one_stream_runs() -> None:
     with pytest.raises(ConfigError, match="a mistake") as caught:
         parse([("a", "[replication]\nparallel = 0\n")])
     assert "must be at least 1" in caught.value.why
+
+
+@pytest.mark.parametrize(
+    ("line", "seconds"),
+    [("", None), ('drill = "off"', None), ('drill = "weekly"', 7 * 86400), ('drill = "monthly"', 30 * 86400)]
+    + [('drill = "90d"', 90 * 86400)],
+)
+def test_a_drill_is_due_as_often_as_the_rule_says(line: str, seconds: int | None) -> None:
+    (rule,) = parse([("a", RULE + line + "\n")]).replicate
+    assert [spec.drill for spec in rule.specs()] == [seconds, seconds]
+
+
+def test_a_drill_runs_at_night_by_the_clocks_of_the_rule_or_in_its_window() -> None:
+    zone = '[snapshots]\ntimezone = "Europe/Berlin"\n'
+    (rule,) = parse([("a", RULE + 'drill = "weekly"\ndrill_key_file = "/root/key"\n' + zone)]).replicate
+    spec = next(iter(rule.specs()))
+    assert (spec.quiet, spec.window) == (Window(60, 360, "Europe/Berlin"), None)
+    assert spec.drill_key_file == "/root/key"
+    (rule,) = parse([("a", RULE + 'window = "22:00-05:00"\ndrill = "weekly"\n')]).replicate
+    assert rule.quiet == Window(22 * 60, 5 * 60)
