@@ -48,6 +48,21 @@ class Zfs(Protocol):
         """
         ...
 
+    async def looks(
+        self,
+        datasets: Sequence[str],
+        properties: Sequence[str] = (),
+        note: str | None = None,
+        known: Mapping[str, Look] | None = None,
+    ) -> dict[str, Look | ZfsError]:
+        """`look` at each of *datasets*, in a few commands for all; or why that one cannot be looked at.
+
+        Snapshots, bookmarks and notes of one whose `snapshots_changed` is still that of its look in *known* are taken
+        from there and not listed: its holds and bookmarks are as old as that look. *properties* and *note* must be
+        none that somebody else than root here can set.
+        """
+        ...
+
     async def snapshots(self, dataset: str, *, recursive: bool = False) -> list[Snapshot]:
         """Oldest first by createtxg. Raises NotFound."""
         ...
@@ -81,6 +96,13 @@ class Zfs(Protocol):
 
     async def set(self, name: str, properties: Mapping[str, str]) -> None: ...
 
+    async def set_all(self, names: Sequence[str], properties: Mapping[str, str]) -> None:
+        """The same user properties on all of *names* (datasets, snapshots), with one wait for the disk where ZFS can.
+
+        Those that are not there are left out.
+        """
+        ...
+
     async def inherit(self, name: str, prop: str) -> None: ...
 
     async def create(
@@ -105,6 +127,10 @@ class Zfs(Protocol):
 
     async def bookmark(self, snapshot: str, bookmark: str) -> None:
         """`bookmark` is ``dataset#name``. The same bookmark of the same snapshot again is no error."""
+        ...
+
+    async def bookmark_all(self, pairs: Mapping[str, str]) -> None:
+        """As `bookmark`, for many of one pool in one transaction: from each bookmark to its snapshot."""
         ...
 
     async def destroy_bookmarks(self, names: Sequence[str]) -> None: ...

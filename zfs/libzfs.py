@@ -5,6 +5,7 @@ Ioctls run in threads of their own pool (one can hang while a ZFS pool is suspen
 """
 
 import asyncio
+import errno
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,8 +18,8 @@ import libzfs_core as lzc
 from libzfs_core import bindings
 from libzfs_core import exceptions as lzc_errors
 
-from zfs import errors, listing
-from zfs.causes import of_exception
+from zfs import errors, listing, looking
+from zfs.causes import BY_ERRNO, of_exception
 from zfs.command import run
 from zfs.errors import ZfsError
 from zfs.model import Bookmark, Dataset, Look, Pool, PoolStatus, Property, ResumeState, Snapshot
@@ -30,11 +31,24 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _THREADS = 16
-_DATASETS = "filesystem,volume"
 _AT_ONCE = 100
 """Datasets named in one command: 25 KB of names at most."""
 _BATCH = 200
 """Names in one destroying call: few enough that ZFS reports each failure and keeps transactions short."""
+
+_SET_ALL = b"""
+args = ...
+argv = args["argv"]
+refused = {}
+for _, name in ipairs(argv["names"]) do
+    number = zfs.sync.set_prop(name, argv["property"], argv["value"])
+    if number ~= 0 then
+        refused[name] = number
+    end
+end
+return refused
+"""
+"""A channel program: one transaction for all names, where `zfs set` waits for one after the other."""
 
 _RAW = ["raw"]
 """Implies compressed, large and embedded blocks where the dataset has them (dmu_send.c)."""
@@ -56,11 +70,11 @@ class LibZfs:
         return await loop.run_in_executor(self._threads, partial(_translated, name, function, *arguments))
 
     async def version(self) -> tuple[str, str]:
-        return _read("zfs", listing.version, await run("zfs", "zfs", "version"))
+        return looking.read("zfs", listing.version, await run("zfs", "zfs", "version"))
 
     async def pools(self) -> list[Pool]:
         text = await run("zpool", "zpool", "list", "-Hp", "-o", listing.POOL_COLUMNS)
-        return _read("zpool", listing.pools, text)
+        return looking.read("zpool", listing.pools, text)
 
     async def pool_status(self, name: str) -> PoolStatus:
         if "/" in check_dataset(name):
@@ -69,12 +83,12 @@ class LibZfs:
         listed, told = await asyncio.gather(
             run(name, "zpool", "list", *columns), run(name, "zpool", "status", "-j", "--json-int", name)
         )
-        (pool,) = _read(name, listing.pools, listed)
-        return _read(name, partial(listing.pool_status, pool=pool), told)
+        (pool,) = looking.read(name, listing.pools, listed)
+        return looking.read(name, partial(listing.pool_status, pool=pool), told)
 
     async def datasets(self, root: str | None = None) -> list[Dataset]:
         where = [] if root is None else ["-r", check_dataset(root)]
-        found, bad = await _list(root or "zfs", listing.datasets, listing.DATASET_COLUMNS, where=where)
+        found, bad = await looking.ask(root or "zfs", listing.datasets, listing.DATASET_COLUMNS, where=where)
         for row in set(bad) - self._unread:
             log.warning("a dataset is left out, because what zfs list says of it was not understood: %s", row)
         self._unread.update(bad)
@@ -82,7 +96,7 @@ class LibZfs:
 
     async def dataset(self, name: str) -> Dataset:
         where = [check_dataset(name)]
-        return await _list(name, listing.dataset, listing.DATASET_COLUMNS, where=where)
+        return await looking.ask(name, listing.dataset, listing.DATASET_COLUMNS, where=where)
 
     async def mountpoints(self, datasets: Sequence[str]) -> dict[str, str | None]:
         found: dict[str, str | None] = {}
@@ -100,26 +114,34 @@ class LibZfs:
         return listing.mountpoint(text.removesuffix("\n"))
 
     async def look(self, dataset: str, properties: Sequence[str] = (), note: str | None = None) -> Look:
-        where, wanted = check_dataset(dataset), [listing.TOKEN, *properties]
-        columns = ",".join([listing.DATASET_COLUMNS, *wanted])
-        versions = listing.SNAPSHOT_COLUMNS + (f",{note}" if note else "")
-        (seen, values), (snapshots, bookmarks, notes) = await asyncio.gather(
-            _list(dataset, partial(listing.looked_dataset, wanted=wanted), columns, where=[where]),
-            _list(
-                dataset,
-                partial(listing.looked_versions, noted=note is not None),
-                versions,
-                kinds="snapshot,bookmark",
-                where=["-d", "1", where],
-            ),
-        )
-        token = values.pop(listing.TOKEN, None)
-        resume = None if token is None else _read(dataset, decode_resume_token, token)
-        return Look(seen, snapshots, bookmarks, resume, values, notes)
+        return await looking.at_one(check_dataset(dataset), properties, note)
+
+    async def looks(
+        self,
+        datasets: Sequence[str],
+        properties: Sequence[str] = (),
+        note: str | None = None,
+        known: Mapping[str, Look] | None = None,
+    ) -> dict[str, Look | ZfsError]:
+        found: dict[str, Look | ZfsError] = {}
+        for some in looking.in_parts([check_dataset(name) for name in dict.fromkeys(datasets)]):
+            try:
+                found |= await looking.at_many(some, properties, note, known or {})
+            except ZfsError as error:  # of none in particular: what it is about is found one by one
+                log.info("looking at %d datasets one by one: %s", len(some), error)
+                for name in some:
+                    found[name] = await self._looked(name, properties, note)
+        return found
+
+    async def _looked(self, name: str, properties: Sequence[str], note: str | None) -> Look | ZfsError:
+        try:
+            return await self.look(name, properties, note)
+        except ZfsError as error:
+            return error
 
     async def snapshots(self, dataset: str, *, recursive: bool = False) -> list[Snapshot]:
         where = [*(["-r"] if recursive else ["-d", "1"]), check_dataset(dataset)]
-        return await _list(
+        return await looking.ask(
             dataset, listing.snapshots, listing.SNAPSHOT_COLUMNS, kinds="snapshot", where=where
         )
 
@@ -133,7 +155,7 @@ class LibZfs:
     async def _histories(self, names: list[str]) -> dict[str, list[Snapshot] | ZfsError]:
         """In one command; where that fails, for one of them may be gone, each half by itself."""
         try:
-            listed = await _list(
+            listed = await looking.ask(
                 names[0],
                 listing.snapshots,
                 listing.SNAPSHOT_COLUMNS,
@@ -154,7 +176,7 @@ class LibZfs:
 
     async def bookmarks(self, dataset: str) -> list[Bookmark]:
         where = ["-d", "1", check_dataset(dataset)]
-        return await _list(
+        return await looking.ask(
             dataset, listing.bookmarks, listing.BOOKMARK_COLUMNS, kinds="bookmark", where=where
         )
 
@@ -189,6 +211,21 @@ class LibZfs:
     async def set(self, name: str, properties: Mapping[str, str]) -> None:
         if properties:
             await run(name, "zfs", "set", "-u", *_assignments(properties), _any_name(name))
+
+    async def set_all(self, names: Sequence[str], properties: Mapping[str, str]) -> None:
+        values = {key.encode(): value.encode() for key, value in properties.items()}
+        for group in _by_pool([_any_name(name) for name in names]):
+            for start in range(0, len(group), _BATCH):
+                await self._set_batch(group[start : start + _BATCH], values)
+
+    async def _set_batch(self, names: list[str], values: Mapping[bytes, bytes]) -> None:
+        pool, told = pool_of(names[0]).encode(), {b"names": [name.encode() for name in names]}
+        for key, value in values.items():
+            params = {**told, b"property": key, b"value": value}
+            refused = await self._call(names[0], _program, pool, _SET_ALL, params)
+            for name, number in refused.items():
+                if number != errno.ENOENT:
+                    raise BY_ERRNO.get(number, errors.Unexpected)(name, os.strerror(number))
 
     async def inherit(self, name: str, prop: str) -> None:
         await run(name, "zfs", "inherit", prop, _any_name(name))
@@ -259,6 +296,16 @@ class LibZfs:
             if not any(one.name == name and one.guid == guid for one in await self.bookmarks(dataset)):
                 raise
 
+    async def bookmark_all(self, pairs: Mapping[str, str]) -> None:
+        if not pairs:
+            return
+        encoded = {mark.encode(): check_snapshot(snapshot).encode() for mark, snapshot in pairs.items()}
+        try:
+            await self._call(next(iter(pairs)), lzc.lzc_bookmark, encoded)
+        except errors.AlreadyExists:  # none was made: which of them are there is found one by one
+            for mark, snapshot in pairs.items():
+                await self.bookmark(snapshot, mark)
+
     async def destroy_bookmarks(self, names: Sequence[str]) -> None:
         for group in _by_pool(names):
             await self._call(group[0], lzc.lzc_destroy_bookmarks, [name.encode() for name in group])
@@ -283,7 +330,7 @@ class LibZfs:
     async def resume_state(self, dataset: str) -> ResumeState | None:
         check_dataset(dataset)
         token = (await self.get(dataset, ["receive_resume_token"]))["receive_resume_token"].value
-        return None if token == "-" else _read(dataset, decode_resume_token, token)
+        return None if token == "-" else looking.read(dataset, decode_resume_token, token)
 
     async def abort_receive(self, dataset: str) -> None:
         try:
@@ -394,6 +441,12 @@ def _hold(tag: bytes, snapshots: list[str]) -> list[str]:
     return [os.fsdecode(name) for name in missing]
 
 
+def _program(pool: bytes, program: bytes, params: Mapping[bytes, object]) -> dict[str, int]:
+    """What *program* says of each name."""
+    said = lzc.lzc_channel_program(pool, program, params=params)
+    return {os.fsdecode(name): int(number) for name, number in (said or {}).items()}
+
+
 def _parts(error: Exception) -> list[Exception]:
     parts: list[Exception] = getattr(error, "errors", [])
     return parts
@@ -405,19 +458,6 @@ def _name_of(error: Exception) -> str:
         if isinstance(value, bytes):
             return os.fsdecode(value)
     return ""
-
-
-async def _list(
-    name: str, parse: Callable[[str], T], columns: str, *, kinds: str = _DATASETS, where: Sequence[str] = ()
-) -> T:
-    return _read(name, parse, await run(name, "zfs", "list", "-Hp", "-t", kinds, "-o", columns, *where))
-
-
-def _read(name: str, parse: Callable[[str], T], text: str) -> T:
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise errors.Unexpected(name, f"what ZFS printed was not understood: {error}") from error
 
 
 def _any_name(name: str) -> str:

@@ -129,9 +129,25 @@ def looked_dataset(text: str, wanted: Sequence[str]) -> tuple[Dataset, dict[str,
     return _dataset(rows[0][:count]), {name: value for name, value in values if value != "-"}
 
 
-def looked_versions(
-    text: str, noted: bool
-) -> tuple[tuple[Snapshot, ...], tuple[Bookmark, ...], dict[str, str]]:
+Values = dict[str, str]
+Versions = tuple[tuple[Snapshot, ...], tuple[Bookmark, ...], dict[str, str]]
+
+
+def looked_datasets(text: str, wanted: Sequence[str]) -> dict[str, tuple[Dataset, Values]]:
+    """As `looked_dataset`, for many, by their names."""
+    found = [looked_dataset(line, wanted) for line in _lines(text)]
+    return {dataset.name: (dataset, values) for dataset, values in found}
+
+
+def looked_versions_of_many(text: str, noted: bool) -> dict[str, Versions]:
+    """As `looked_versions`, for many datasets, by their names; one without any is left out."""
+    lines: dict[str, list[str]] = {}
+    for line in _lines(text):
+        lines.setdefault(re.split("[@#\t]", line, maxsplit=1)[0], []).append(line)
+    return {name: looked_versions("\n".join(some), noted) for name, some in lines.items()}
+
+
+def looked_versions(text: str, noted: bool) -> Versions:
     """Rows of SNAPSHOT_COLUMNS for snapshots and bookmarks alike, with a last column of notes if *noted*."""
     rows = list(_rows(text, SNAPSHOT_COLUMNS + (",note" if noted else "")))
     width = SNAPSHOT_COLUMNS.count(",") + 1

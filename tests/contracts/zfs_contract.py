@@ -11,10 +11,12 @@ import sys
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from tests.contracts import zfs_streams_contract
 from tests.contracts.zfs_env import PASSPHRASE, Env, equal, raises
 from zfs import errors
+from zfs.model import Look
 
 # --- listing
 
@@ -220,6 +222,80 @@ async def contract_a_look_shows_all_that_one_dataset_has(env: Env) -> None:
     equal(dict(look.properties), {"canmount": "noauto", "test:of": "the dataset"})
     equal((await env.zfs.look(child)).bookmarks, ())
     await raises(errors.NotFound, env.zfs.look(env.name("gone")))
+
+
+async def contract_many_are_looked_at_at_once(env: Env) -> None:
+    one, two, empty = await env.make("one"), await env.make("two w"), await env.make("one", "empty")
+    await env.zfs.snapshot([one + "@a", two + "@a"], {"test:note": "17"})
+    await env.zfs.snapshot([one + "@b"])
+    await env.zfs.bookmark(one + "@a", one + "#mark")
+    await env.zfs.set(two, {"canmount": "noauto"})
+    gone, away = env.name("gone"), env.name("gone", "further")
+    asked = [gone, one, away, two, empty, one]
+    found = await env.zfs.looks(asked, ("canmount",), "test:note")
+    for name in (one, two, empty):
+        equal(found[name], await env.zfs.look(name, ("canmount",), "test:note"))
+    for name in (gone, away):
+        assert isinstance(found[name], errors.NotFound)
+    equal(set(found), set(asked))
+    equal(await env.zfs.looks([]), {})
+    only = (await env.zfs.looks([gone]))[gone]
+    assert isinstance(only, errors.NotFound)
+
+
+async def contract_what_is_known_of_unchanged_snapshots_is_taken_from_there(env: Env) -> None:
+    same, more, never = await env.make("same"), await env.make("more"), await env.make("never")
+    await env.zfs.snapshot([same + "@a", more + "@a"])
+    seen = await env.zfs.looks([same, more, never])
+    known = {name: look for name, look in seen.items() if isinstance(look, Look)}
+    await env.zfs.bookmark(same + "@a", same + "#late")
+    await env.write(same, 300_000)
+    await env.zfs.snapshot([more + "@b"])
+    # The property has whole seconds, so the two changes may be one to it.
+    earlier = replace(known[more].dataset, snapshots_changed=1_000_000_000)
+    known[more] = replace(known[more], dataset=earlier)
+    found = await env.zfs.looks([same, more, never], known=known)
+    looks = {name: look for name, look in found.items() if isinstance(look, Look)}
+    equal(looks[same].bookmarks, ())
+    equal(looks[same].snapshots, known[same].snapshots)
+    equal(looks[same].dataset, await env.zfs.dataset(same))
+    equal(looks[more], await env.zfs.look(more))
+    equal(looks[never], await env.zfs.look(never))
+
+
+async def contract_many_are_given_a_property_at_once(env: Env) -> None:
+    name = await env.make("setall")
+    other = await env.make("setall", "other", passphrase=PASSPHRASE)
+    await env.zfs.snapshot([name + "@a", other + "@a"])
+    await env.zfs.snapshot([name + "@b"])
+    await env.zfs.set_all(
+        [name + "@a", name + "@gone", other + "@a", other], {"test:at": "17", "test:by": "x"}
+    )
+    equal(await env.zfs.snapshot_property(name, "test:at"), {"a": "17"})
+    equal(await env.zfs.snapshot_property(other, "test:by"), {"a": "x"})
+    equal((await env.zfs.get(other, ["test:at"]))["test:at"].value, "17")
+    await env.zfs.set_all([name + "@a", name + "@b"], {"test:at": "18"})
+    equal(await env.zfs.snapshot_property(name, "test:at"), {"a": "18", "b": "18"})
+    await env.zfs.set_all([], {"test:at": "19"})
+
+
+async def contract_many_bookmarks_are_made_at_once(env: Env) -> None:
+    name = await env.make("marks")
+    for short in "abc":
+        await env.zfs.snapshot([f"{name}@{short}"])
+    marks = {f"{name}#{short}": f"{name}@{short}" for short in "abc"}
+    await env.zfs.bookmark(f"{name}@b", f"{name}#b")
+    await env.zfs.bookmark_all(marks)
+    guids = await env.guids(name)
+    equal(
+        [(one.name, one.guid) for one in await env.zfs.bookmarks(name)], list(zip("abc", guids, strict=True))
+    )
+    await env.zfs.bookmark_all(marks)
+    await env.zfs.bookmark_all({})
+    await raises(errors.AlreadyExists, env.zfs.bookmark_all({f"{name}#a": f"{name}@b"}))
+    missing = {f"{name}#x": f"{name}@a", f"{name}#y": f"{name}@gone"}
+    await raises(errors.NotFound, env.zfs.bookmark_all(missing))
+    equal([one.name for one in await env.zfs.bookmarks(name)], ["a", "b", "c"])
 
 
 async def contract_snapshots_carry_properties_of_their_own(env: Env) -> None:

@@ -4,12 +4,13 @@ Data is one string of bytes per dataset (`write` appends to it), so that sizes, 
 something. Beyond the door a test may `suspend` a pool, make it read-only, and change a passphrase.
 """
 
+import contextlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from tests.fakes.zfs_state import DEFAULTS, Node, Snap, State, base_of, body_of, proof, wrapped
-from zfs import errors
+from zfs import errors, looking
 from zfs.model import Bookmark, Dataset, Look, Pool, PoolStatus, Property, ResumeState, Snapshot, Vdev
 from zfs.names import check_dataset, check_snapshot, pool_of
 
@@ -124,6 +125,25 @@ class FakeZfs:
             await self.snapshot_property(dataset, note) if note else {},
         )
 
+    async def looks(
+        self,
+        datasets: Sequence[str],
+        properties: Sequence[str] = (),
+        note: str | None = None,
+        known: Mapping[str, Look] | None = None,
+    ) -> dict[str, Look | errors.ZfsError]:
+        found: dict[str, Look | errors.ZfsError] = {}
+        for name in datasets:
+            try:
+                found[name] = await self.look(name, properties, note)
+            except errors.ZfsError as error:
+                found[name] = error
+        for name, was in (known or {}).items():
+            now = found.get(name)
+            if isinstance(now, Look) and looking.unchanged(now.dataset, was):
+                found[name] = replace(now, snapshots=was.snapshots, bookmarks=was.bookmarks, notes=was.notes)
+        return found
+
     async def snapshots(self, dataset: str, *, recursive: bool = False) -> list[Snapshot]:
         nodes = [self.state.node(dataset)]
         if recursive:
@@ -208,6 +228,11 @@ class FakeZfs:
     async def set(self, name: str, properties: Mapping[str, str]) -> None:
         self._properties_of(name).update(properties)
 
+    async def set_all(self, names: Sequence[str], properties: Mapping[str, str]) -> None:
+        for name in names:
+            with contextlib.suppress(errors.NotFound):
+                await self.set(name, properties)
+
     async def inherit(self, name: str, prop: str) -> None:
         self._properties_of(name).pop(prop, None)
 
@@ -285,6 +310,12 @@ class FakeZfs:
         if short in marks and marks[short].guid != snap.guid:
             raise errors.AlreadyExists(bookmark)
         marks[short] = replace(snap, name=short, data=b"", holds=set(), properties={})
+
+    async def bookmark_all(self, pairs: Mapping[str, str]) -> None:
+        for snapshot in pairs.values():
+            self.state.snap(snapshot, write=True)
+        for mark, snapshot in pairs.items():
+            await self.bookmark(snapshot, mark)
 
     async def destroy_bookmarks(self, names: Sequence[str]) -> None:
         for name in names:
