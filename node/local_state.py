@@ -4,6 +4,7 @@ are being restored, and what drills made and proved."""
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mesh.endpoints import Endpoint
 from mesh.invite import VaultTerms
@@ -21,6 +22,7 @@ class LocalState:
         self._restoring = path / "restoring.json"
         self._drills = path / "drills.json"
         self._proven = path / "proven.json"
+        self._drilled = path / "drilled.json"
         self._verified = path / "verified.json"
         self._known: dict[str, tuple[Endpoint, ...]] | None = None
 
@@ -82,6 +84,18 @@ class LocalState:
         known = {**self._all_proven(), f"{node}:{dataset}": dict(facts)}
         write_durably(self._proven, json.dumps(known, sort_keys=True).encode())
 
+    def drilled(self, dataset: str, node: str) -> Mapping[str, Any]:
+        """How the last drill went that was tried: "at" in epoch seconds, "state", "why", and what else it noted."""
+        found: Mapping[str, Any] = self._read(self._drilled).get(f"{node}:{dataset}", {})
+        return found
+
+    def save_drilled(self, dataset: str, node: str, facts: Mapping[str, Any]) -> None:
+        """Replaces what was noted before, but for "since", when the first one was first wanted."""
+        known = self._read(self._drilled)
+        key = f"{node}:{dataset}"
+        kept = {"since": known[key]["since"]} if "since" in known.get(key, {}) else {}
+        write_durably(self._drilled, json.dumps({**known, key: {**kept, **facts}}, sort_keys=True).encode())
+
     def verified(self) -> Mapping[str, int]:
         """When (epoch seconds) the key of each encryption root here was last tried and found right."""
         found: dict[str, int] = json.loads(self._verified.read_text()) if self._verified.exists() else {}
@@ -91,8 +105,14 @@ class LocalState:
         """It opened *root*."""
         write_durably(self._verified, json.dumps({**self.verified(), root: at}, sort_keys=True).encode())
 
-    def _all_proven(self) -> dict[str, dict[str, int | str]]:
-        found: dict[str, dict[str, int | str]] = (
-            json.loads(self._proven.read_text()) if self._proven.exists() else {}
-        )
+    def proven_facts(self, dataset: str, node: str) -> Mapping[str, Any]:
+        """What that drill noted: "bytes_read", "files", "compared", "seed"; empty for never."""
+        return self._all_proven().get(f"{node}:{dataset}", {})
+
+    def _all_proven(self) -> dict[str, dict[str, Any]]:
+        return self._read(self._proven)
+
+    @staticmethod
+    def _read(path: Path) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
         return found

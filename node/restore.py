@@ -35,6 +35,7 @@ class Wanted:
     """What to restore: `dataset` as it was called at home, from `node` (None: whoever has the newest), as `to`.
 
     `at` is the snapshot up to which; where none is called that, the newest taken by the time `before` (epoch seconds).
+    `rate_limit` in bytes a second.
     """
 
     dataset: str
@@ -43,6 +44,7 @@ class Wanted:
     at: str | None = None
     owner: str | None = None
     before: int | None = None
+    rate_limit: int | None = None
 
 
 Tell = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -252,6 +254,7 @@ class Restorer:
                 steps=[received],
                 raw=copy.encrypted,
                 resuming=resume is not None,
+                rate_limit=wanted.rate_limit,
                 on_progress=job.sent,
             )
             async with watched(lambda: progress(job.progress())):

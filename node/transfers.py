@@ -67,6 +67,7 @@ class Workers:
         resuming: bool,
         pinned: str | None = None,
         user: str | None = None,
+        rate_limit: int | None = None,
         on_progress: Progress | None = None,
         on_step: Stepped | None = None,
     ) -> Transfer[ReceiveOutcome]:
@@ -74,7 +75,7 @@ class Workers:
 
         A step that fails ends it; those before it stay, and *on_step* was told each. Only the first may be *resuming*.
         """
-        job = ReceiveJob(tuple(steps), raw=raw, resuming=resuming, key_fingerprint=pinned)
+        job = ReceiveJob(tuple(steps), raw=raw, resuming=resuming, key_fingerprint=pinned, limit=rate_limit)
         return await start_receive(self._server, job, sock.fileno(), on_progress, user, on_step)
 
 

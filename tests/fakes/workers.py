@@ -176,10 +176,11 @@ class FakeWorkers:
         resuming: bool,
         pinned: str | None = None,
         user: str | None = None,
+        rate_limit: int | None = None,
         on_progress: Progress | None = None,
         on_step: Stepped | None = None,
     ) -> FakeTransfer[ReceiveOutcome]:
-        job = ReceiveJob(tuple(steps), raw, resuming, pinned)
+        job = ReceiveJob(tuple(steps), raw, resuming, pinned, rate_limit)
         self.receives.append(job)
         self.users.append(user)
         told = _in_loop(on_step)
