@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, Generic, Literal, TypeVar, cast, get_args
 
+from mesh import decrees
 from mesh.codec import Malformed, Reader, Writer, check_ascending, check_count
+from mesh.decrees import ApproveKey, Decree, Shorten, Veto
 from mesh.endpoints import Endpoint
 from mesh.identity import Identity, digest, mesh_id, node_id, valid_name, verify
 
@@ -43,6 +45,9 @@ class Kind(IntEnum):
     TOMBSTONE = 3
     RECORD = 4
     REPORT = 5
+    SHORTEN = Shorten.kind
+    APPROVE_KEY = ApproveKey.kind
+    VETO = Veto.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +135,7 @@ class Opaque:
     body: bytes
 
 
-Value = Genesis | Admission | Tombstone | Record | Report
+Value = Genesis | Admission | Tombstone | Record | Report | Decree
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -157,9 +162,9 @@ def sign(identity: Identity, mesh: bytes, value: Value) -> Signed[Value]:
         _ENCODERS[value.kind](writer, value)
         body = writer.done()
     except Malformed as error:
-        raise BadObject(f"{value.kind.name}: {error}") from error
+        raise BadObject(f"{Kind(value.kind).name}: {error}") from error
     if len(body) > MAX_BODY:
-        raise BadObject(f"{value.kind.name}: {len(body)} bytes where at most {MAX_BODY} belong")
+        raise BadObject(f"{Kind(value.kind).name}: {len(body)} bytes where at most {MAX_BODY} belong")
     return cast(Signed[Value], open_signed(seal(identity, mesh, value.kind, body), mesh))
 
 
@@ -201,6 +206,8 @@ def _decode(type: int, body: bytes, mesh: bytes) -> Value | Opaque:
         raise BadObject(f"{Kind(type).name}: {error}") from error
     if isinstance(value, Genesis) and mesh_id(value.genesis_public) != mesh:
         raise BadObject("GENESIS: of another mesh")
+    if isinstance(value, Shorten | ApproveKey) and mesh_id(value.genesis_public) != mesh:
+        raise BadObject(f"{Kind(type).name}: only the recovery key of the mesh can say that")
     return value
 
 
@@ -328,15 +335,21 @@ _DECODERS: dict[int, Callable[[Reader], Value]] = {
     Kind.TOMBSTONE: _read_tombstone,
     Kind.RECORD: _read_record,
     Kind.REPORT: _read_report,
+    Kind.SHORTEN: decrees.read_shorten,
+    Kind.APPROVE_KEY: decrees.read_approve_key,
+    Kind.VETO: decrees.read_veto,
 }
 # Each encoder is reached only by the kind of its own class.
 _ENCODERS = cast(
-    dict[Kind, Callable[[Writer, Value], None]],
+    dict[int, Callable[[Writer, Value], None]],
     {
         Kind.GENESIS: _write_genesis,
         Kind.ADMISSION: _write_admission,
         Kind.TOMBSTONE: _write_tombstone,
         Kind.RECORD: _write_record,
         Kind.REPORT: _write_report,
+        Kind.SHORTEN: decrees.write_shorten,
+        Kind.APPROVE_KEY: decrees.write_approve_key,
+        Kind.VETO: decrees.write_veto,
     },
 )

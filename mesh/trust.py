@@ -17,6 +17,7 @@ from typing import Literal, TypeVar, cast
 from mesh.chains import MAX_CHAIN as MAX_CHAIN
 from mesh.chains import MAX_CHAINS as MAX_CHAINS
 from mesh.chains import Certificate, Chain, Ruling, World, rule
+from mesh.decrees import ApproveKey, Decree, Shorten, Slot, Veto
 from mesh.identity import mesh_id, node_id
 from mesh.objects import (
     ROLES,
@@ -38,6 +39,10 @@ MAX_PENDING = 256
 MAX_ADMISSIONS = 2048
 MAX_PER_ISSUER = 512
 MAX_OPAQUE_PER_NODE = 8
+MAX_DECREES = 4096
+"""Of the recovery key's."""
+MAX_VETOES = 256
+"""Of one admin's."""
 
 State = Literal["active", "evicted", "succeeded", "conflict"]
 Item = Signed[Value | Opaque]
@@ -180,6 +185,10 @@ class View:
         """
         if isinstance(item.value, Genesis | Admission | Tombstone):
             return True
+        if isinstance(item.value, Shorten | ApproveKey | Veto):
+            return _concerns(item.value, viewer)
+        if isinstance(item.value, Opaque) and mesh_id(item.signer) == self.mesh_id:
+            return viewer.active and viewer.role in ("admin", "member")
         author = self.members.get(item.author)
         if author is None or not author.active or not viewer.active:
             return False
@@ -209,6 +218,7 @@ class Trust:
         self._records: dict[bytes, list[Signed[Record]]] = {}
         self._reports: dict[bytes, list[Signed[Report]]] = {}
         self._opaque: dict[bytes, list[Signed[Opaque]]] = {}
+        self._decrees: dict[Slot, Signed[Decree]] = {}
         self._pending: dict[bytes, Item] = {}
         self._ruling: Ruling | None = None
         self._view: View | None = None
@@ -245,12 +255,17 @@ class Trust:
         """The newest report of a node."""
         return next(iter(self._reports.get(public, ())), None)
 
+    def decrees(self) -> list[Signed[Decree]]:
+        """What the recovery key and admins said of what nodes keep: of each slot the newest, judged by nobody yet."""
+        return list(self._decrees.values())
+
     def all_signed(self) -> Iterator[Item]:
         """Everything stored, in an order in which a node that knows nothing yet can store it one by one."""
         if self._genesis is not None:
             yield cast(Item, self._genesis)
         # Stored only once its issuer was known: the order of insertion is such an order.
         yield from cast(Iterable[Item], self._certificates.values())
+        yield from cast(Iterable[Item], self._decrees.values())
         for table in (self._records, self._reports, self._opaque):
             for items in table.values():
                 yield from cast(list[Item], items)
@@ -270,7 +285,10 @@ class Trust:
             if not by_genesis and item.signer not in self._admins:
                 return self._wait(item)
             return self._place_certificate(cast(Certificate, item), by_genesis)
-        if item.signer not in self._admitted:
+        if isinstance(value, Shorten | ApproveKey | Veto):
+            return self._place_decree(cast(Signed[Decree], item))
+        by_recovery = isinstance(value, Opaque) and mesh_id(item.signer) == self.mesh_id
+        if item.signer not in self._admitted and not by_recovery:
             return self._wait(item)
         if isinstance(value, Record):
             return self._place_versioned(self._records, cast(Signed[Record], item), most=2)
@@ -300,6 +318,22 @@ class Trust:
             if item.value.role == "admin":
                 self._admins.add(item.value.node_public)
         self._ruling = self._view = None
+        return Added(cast(Item, item))
+
+    def _place_decree(self, item: Signed[Decree]) -> Outcome:
+        """Of one slot the highest version counts, and of one version the lowest oid, as with records."""
+        by_genesis = mesh_id(item.signer) == self.mesh_id
+        if not by_genesis and item.signer not in self._admins:
+            return self._wait(cast(Item, item))
+        old = self._decrees.get(item.value.slot)
+        if old is not None and old.oid == item.oid:
+            return Known()
+        if old is not None and (old.value.version, item.oid) > (item.value.version, old.oid):
+            return Stale()
+        said = sum(one.signer == item.signer for one in self._decrees.values())
+        if old is None and said >= (MAX_DECREES if by_genesis else MAX_VETOES):
+            return Rejected("no room for more decrees")
+        self._decrees[item.value.slot] = item
         return Added(cast(Item, item))
 
     def _count(self, kind: Kind) -> int:
@@ -341,6 +375,15 @@ class Trust:
             waiting, self._pending = self._pending, {}
             placed = [self._place(item) for item in waiting.values()]
             moved = any(isinstance(outcome, Added) for outcome in placed)
+
+
+def _concerns(decree: Decree, viewer: Member) -> bool:
+    """It is for the node that is to follow it and for those that could object; names of datasets not for clients."""
+    if decree.target_public == viewer.public:
+        return True
+    if viewer.role == "client":
+        return viewer.active and not isinstance(decree, ApproveKey)
+    return viewer.active and viewer.role in ("admin", "member")
 
 
 def _look(trust: Trust, ruling: Ruling) -> View:
