@@ -32,11 +32,17 @@ class Storage:
         self.roots = (terms.root,)
         return terms
 
-    def keep(self, policy: Keep) -> Keep:
-        """*policy*, with the floor that a vault's invite promised at least."""
+    def keep(self, policy: Keep, agreed: int | None = None) -> Keep:
+        """*policy*, with a floor of at least the seconds that were *agreed* for one node, else that a vault's invite
+        promised to all.
+        """
+        least = self.promised() if agreed is None else agreed
+        return replace(policy, floor=max(policy.floor, least))
+
+    def promised(self) -> int:
+        """The floor, in seconds, that a vault's invite promised; 0 for none."""
         granted = self._local.terms()
-        promised = (granted.floor_days or 0) * DAY if granted else 0
-        return replace(policy, floor=max(policy.floor, promised))
+        return (granted.floor_days or 0) * DAY if granted else 0
 
     async def _pool(self) -> str | None:
         """The pool that has our folder already, else the one with the most room."""
