@@ -2,7 +2,7 @@
 are being restored, and what drills made and proved."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ class LocalState:
         self._proven = path / "proven.json"
         self._drilled = path / "drilled.json"
         self._verified = path / "verified.json"
+        self._heard = path / "heard.json"
         self._known: dict[str, tuple[Endpoint, ...]] | None = None
 
     def hints(self) -> Mapping[str, tuple[Endpoint, ...]]:
@@ -108,6 +109,14 @@ class LocalState:
     def proven_facts(self, dataset: str, node: str) -> Mapping[str, Any]:
         """What that drill noted: "bytes_read", "files", "compared", "seed"; empty for never."""
         return self._all_proven().get(f"{node}:{dataset}", {})
+
+    def heard(self, oids: Iterable[str], now: int) -> Mapping[str, int]:
+        """When (epoch seconds) each was first asked about here: *now* for a new one. Others are forgotten."""
+        known: dict[str, int] = json.loads(self._heard.read_text()) if self._heard.exists() else {}
+        found = {oid: min(now, known.get(oid, now)) for oid in oids}
+        if found != known:
+            write_durably(self._heard, json.dumps(found, sort_keys=True).encode())
+        return found
 
     def _all_proven(self) -> dict[str, dict[str, Any]]:
         return self._read(self._proven)
