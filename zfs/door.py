@@ -94,6 +94,13 @@ class Zfs(Protocol):
         """
         ...
 
+    async def clones(self, dataset: str) -> dict[str, list[str]]:
+        """The datasets that were cloned from each snapshot of *dataset*, by the part behind the @.
+
+        Snapshots without clones are left out. Raises NotFound.
+        """
+        ...
+
     async def set(self, name: str, properties: Mapping[str, str]) -> None: ...
 
     async def set_all(self, names: Sequence[str], properties: Mapping[str, str]) -> None:
@@ -165,6 +172,10 @@ class Zfs(Protocol):
 
     async def check_key(self, dataset: str, passphrase: bytes) -> None:
         """Whether it opens the encryption root *dataset*, loaded or not; nothing changes. Raises WrongKey."""
+        ...
+
+    async def change_key(self, dataset: str, passphrase: bytes) -> None:
+        """Make an encrypted dataset whose key is loaded an encryption root of its own; what inherits from it follows."""
         ...
 
     async def mount(self, dataset: str) -> None:

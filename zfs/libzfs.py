@@ -208,6 +208,10 @@ class LibZfs:
         text = await run(dataset, "zfs", "get", "-Hp", *options, prop, check_dataset(dataset))
         return listing.snapshot_property(text)
 
+    async def clones(self, dataset: str) -> dict[str, list[str]]:
+        where = ["-d", "1", check_dataset(dataset)]
+        return await _list(dataset, listing.clones, listing.CLONE_COLUMNS, kinds="snapshot", where=where)
+
     async def set(self, name: str, properties: Mapping[str, str]) -> None:
         if properties:
             await run(name, "zfs", "set", "-u", *_assignments(properties), _any_name(name))
@@ -359,6 +363,10 @@ class LibZfs:
     async def check_key(self, dataset: str, passphrase: bytes) -> None:
         options = ["-n", "-L", "prompt", check_dataset(dataset)]
         await run(dataset, "zfs", "load-key", *options, stdin=_line(dataset, passphrase))
+
+    async def change_key(self, dataset: str, passphrase: bytes) -> None:
+        options = ["-o", "keyformat=passphrase", "-o", "keylocation=prompt", check_dataset(dataset)]
+        await run(dataset, "zfs", "change-key", *options, stdin=_line(dataset, passphrase))
 
     async def mount(self, dataset: str) -> None:
         try:

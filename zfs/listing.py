@@ -16,6 +16,7 @@ DATASET_COLUMNS = (
     "name,type,guid,createtxg,used,available,written,encryptionroot,keystatus,mounted,snapshots_changed"
 )
 SNAPSHOT_COLUMNS = "name,guid,createtxg,creation,used,userrefs"
+CLONE_COLUMNS = "name,clones"
 BOOKMARK_COLUMNS = "name,guid,createtxg,creation"
 TOKEN = "receive_resume_token"
 
@@ -117,6 +118,12 @@ def bookmarks(text: str) -> list[Bookmark]:
         dataset, _, name = full_name.partition("#")
         found.append(Bookmark(dataset, name, int(guid), int(createtxg), int(creation)))
     return sorted(found, key=lambda one: (one.createtxg, one.creation, one.name))
+
+
+def clones(text: str) -> dict[str, list[str]]:
+    """What was cloned from each snapshot in *text*, by what stands behind the @; those without clones are left out."""
+    rows = _rows(text, CLONE_COLUMNS)
+    return {name.partition("@")[2]: made.split(",") for name, made in rows if made not in ("", "-")}
 
 
 def looked_dataset(text: str, wanted: Sequence[str]) -> tuple[Dataset, dict[str, str]]:

@@ -442,6 +442,30 @@ async def contract_a_passphrase_makes_an_encryption_root(env: Env) -> None:
     await raises(errors.WrongKey, env.zfs.create(env.name("short"), {}, passphrase=b"short"))
 
 
+async def contract_a_dataset_leaves_its_encryption_root_by_a_key_of_its_own(env: Env) -> None:
+    name = await env.make("vessel", passphrase=PASSPHRASE)
+    moved, below = await env.make("vessel", "moved"), await env.make("vessel", "moved", "below")
+    await env.zfs.change_key(moved, b"another passphrase")
+    for one in (moved, below):
+        equal((await env.zfs.dataset(one)).encryption_root, moved)
+    await env.zfs.check_key(moved, b"another passphrase")
+    await raises(errors.WrongKey, env.zfs.check_key(moved, PASSPHRASE))
+    equal((await env.zfs.dataset(name)).encryption_root, name)
+    await env.zfs.check_key(name, PASSPHRASE)
+    await env.zfs.rename(moved, env.name("free"))
+    equal((await env.zfs.dataset(env.name("free", "below"))).encryption_root, env.name("free"))
+    plain = await env.make("plain")
+    await raises(errors.ZfsError, env.zfs.change_key(plain, PASSPHRASE))
+
+
+async def contract_what_has_no_clones_is_left_out(env: Env) -> None:
+    name = await env.make("original")
+    equal(await env.zfs.clones(name), {})
+    await env.zfs.snapshot([name + "@a"])
+    equal(await env.zfs.clones(name), {})
+    await raises(errors.NotFound, env.zfs.clones(env.name("gone")))
+
+
 async def contract_mounting_may_be_repeated(env: Env) -> None:
     name = await env.make("mounted")
     for expected, change in ((True, env.zfs.mount), (False, env.zfs.unmount)):

@@ -27,6 +27,8 @@ class FakeZfs:
     ) -> None:
         self.state = State(dict(pools or {"tank": 1 << 30}), clock, random.Random(seed))
         self.allowed: list[tuple[str, tuple[str, ...], str]] = []
+        self.cloned: dict[str, list[str]] = {}
+        """What a test says was cloned from a snapshot."""
 
     def write(self, dataset: str, data: bytes) -> None:
         """As a program would, mounted or not. Raises NoSpace, KeyUnavailable, ReadOnly."""
@@ -225,6 +227,11 @@ class FakeZfs:
         snapshots = self.state.node(dataset).snapshots.values()
         return {one.name: one.properties[prop] for one in snapshots if prop in one.properties}
 
+    async def clones(self, dataset: str) -> dict[str, list[str]]:
+        snapshots = self.state.node(dataset).snapshots
+        made = {name: self.cloned.get(f"{dataset}@{name}", []) for name in snapshots}
+        return {name: list(found) for name, found in made.items() if found}
+
     async def set(self, name: str, properties: Mapping[str, str]) -> None:
         self._properties_of(name).update(properties)
 
@@ -374,6 +381,11 @@ class FakeZfs:
             raise errors.Unexpected(dataset, "not an encryption root")
         if proof(passphrase, node.wrap.pbkdf2_salt) != node.wrap.mac:
             raise errors.WrongKey(dataset)
+
+    async def change_key(self, dataset: str, passphrase: bytes) -> None:
+        if self.state.node(dataset, write=True).wrap is None:
+            raise errors.Unexpected(dataset, "not encrypted")
+        self.change_passphrase(dataset, passphrase)
 
     async def mount(self, dataset: str) -> None:
         node = self.state.node(dataset)

@@ -7,6 +7,7 @@ import pytest
 from zfs.listing import (
     BadListing,
     bookmarks,
+    clones,
     dataset,
     datasets,
     mountpoint,
@@ -200,3 +201,8 @@ def test_other_columns_than_asked_for_are_refused(text: str) -> None:
 def test_an_unknown_type_is_refused() -> None:
     with pytest.raises(BadListing, match="type"):
         dataset("t\tobject\t1\t2\t3\t4\t5\t-\t-\t-\t-\n")
+
+
+def test_clones_are_listed_by_the_snapshot_they_were_made_from() -> None:
+    text = "tank/a@one\t-\ntank/a@two\ttank/b,tank/c d\ntank/a@three\t\n"
+    assert clones(text) == {"two": ["tank/b", "tank/c d"]}
