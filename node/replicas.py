@@ -87,6 +87,7 @@ class Replicas:
     async def state(self, owners: Sequence[str], source: str) -> dict[str, Any]:
         """What is stored of *source*, and what a partly received stream would go on with."""
         replica = await self._places.find(owners, source)
+        await self._hold_all(replica)  # of the newest there may never be another stream
         available = await self._places.room(replica)
         if replica.look is None:
             return {"exists": False, "available": available, "snapshots": [], "resume": None}
