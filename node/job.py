@@ -12,7 +12,7 @@ from node.replication_check import Copy
 from node.status import LATE_AFTER
 from replication.conflicts import Conflict
 from replication.guard import DEFAULT_PATIENCE, Patience
-from replication.history import Initial
+from replication.history import Initial, OnDivergence
 from replication.selector import EVERY, Selector
 from replication.tree import Branch
 from replication.window import Window
@@ -28,6 +28,7 @@ QUIET = Window(60, 360)
 class RuleSpec:
     """One rule of the configuration, for one target. `rate_limit` in bytes a second, `late_after` in seconds.
 
+    `on_divergence` is what becomes of a copy that nothing leads on from.
     `drill` is how many seconds after one drill the next is due (None: none by itself), in the hours `quiet`.
     """
 
@@ -46,6 +47,7 @@ class RuleSpec:
     drill: int | None = None
     drill_key_file: str | None = None
     quiet: Window = QUIET
+    on_divergence: OnDivergence = "conflict"
 
     @property
     def branch(self) -> Branch:
@@ -120,7 +122,8 @@ class Job:
     """One dataset to one target, and what is known from the last runs. Mutable; owned by the event loop.
 
     `rule` may be that of a tree which the dataset is in. `stored`: whether the target has a snapshot of it, None
-    before it was asked; `seen` when it last answered, `pinned` the bytes that only the base still uses.
+    before it was asked; `seen` when it last answered, `pinned` the bytes that only the base still uses. `rotate_once` is the guid that the
+    copy ends with of which a person said that it is to be kept aside.
     """
 
     dataset: str
@@ -139,6 +142,7 @@ class Job:
     state: str = "waiting"
     error: MeshkeepError | None = None
     conflict: Conflict | None = None
+    rotate_once: int | None = None
     as_of: int | None = None
     behind: int | None = None
     bases: tuple[int, ...] = ()

@@ -20,7 +20,7 @@ from replication.conflicts import Conflict
 from replication.history import Rule, SourceHistory, TargetSnapshot, TargetState
 from replication.jobs import ReceiveStep
 from replication.plan import plan
-from replication.steps import Abort, Full, Resume, Stream, UpToDate
+from replication.steps import Abort, Full, Resume, Rotate, Stream, UpToDate
 from zfs import errors as zfs_errors
 from zfs.door import Zfs
 from zfs.model import Snapshot
@@ -152,6 +152,8 @@ class Restorer:
                             raise _occupied(wanted, "it has a partly received stream of something else")
                         await self._zfs.abort_receive(wanted.to)
                         break
+                    if isinstance(step, Rotate):  # no rule of a restore asks for that
+                        raise _occupied(wanted, step.reason)
                     job.stepping(number, len(decided.steps), step.to.name)
                     await self._fetch(wanted, copy, step, job, progress)
                     attempts = 0

@@ -16,6 +16,7 @@ from node.errors import Exit, MeshkeepError
 from node.files import write_atomic
 from node.settings_lines import Statement, statements
 from node.settings_model import Access, Squash
+from replication.history import OnDivergence
 
 _HEADER = "Written by `meshkeep {command}`; edit it as you like."
 _DEFAULTS: Mapping[str, Any] = {
@@ -23,6 +24,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "rate_limit": None,
     "recursive": False,
     "exclude": [],
+    "on_divergence": "conflict",
     "access": "ro",
     "squash": "all",
     "map_to": None,
@@ -38,14 +40,17 @@ def add_replicate(
     rate_limit: str | None = None,
     recursive: bool = False,
     exclude: Sequence[str] = (),
+    on_divergence: OnDivergence | None = None,
 ) -> bool:
     """Make *path* say that *from_* goes to *to* with these options. Raises MeshkeepError.
 
-    A tree stays one: without *recursive* what is said of that is left as it is.
+    A tree stays one: without *recursive* what is said of that is left as it is, and so with *on_divergence*.
     """
     wanted: dict[str, Any] = {"allow_plaintext": allow_plaintext, "rate_limit": rate_limit}
     if recursive:
         wanted |= {"recursive": True, "exclude": list(exclude)}
+    if on_divergence is not None:
+        wanted["on_divergence"] = on_divergence
     return _edit(path, "replicate add", lambda rules: _add(rules, ("from", from_), to, wanted), "replicate")
 
 

@@ -332,6 +332,7 @@ class ReplicateSection(Section):
     base_hold_size: Size | None = None
     drill: Annotated[int | None, BeforeValidator(_drill, json_schema_input_type=str)] = None
     drill_key_file: Annotated[str, AfterValidator(_absolute)] | None = None
+    on_divergence: Literal["conflict", "rotate"] = "conflict"
 
 
 class ReplicationSection(Section):

@@ -8,7 +8,7 @@ from node.settings_model import ReplicateSection
 from node.settings_problems import Origin, Problem, Source
 from node.status import LATE_AFTER
 from replication.guard import DEFAULT_PATIENCE, Patience
-from replication.history import Initial
+from replication.history import Initial, OnDivergence
 from replication.selector import EVERY, Selector
 from replication.window import Window
 from zfs.names import is_below
@@ -34,6 +34,7 @@ class ReplicateRule:
     drill: int | None = None
     drill_key_file: str | None = None
     quiet: Window = QUIET
+    on_divergence: OnDivergence = "conflict"
 
     def specs(self) -> Iterable[RuleSpec]:
         """One for each target."""
@@ -54,6 +55,7 @@ class ReplicateRule:
                 drill=self.drill,
                 drill_key_file=self.drill_key_file,
                 quiet=self.quiet,
+                on_divergence=self.on_divergence,
             )
 
 
@@ -76,6 +78,7 @@ def replicate_rule(section: ReplicateSection, timezone: str, origin: Origin) -> 
         drill=section.drill,
         drill_key_file=section.drill_key_file,
         quiet=Window.parse(section.window or str(QUIET), zone),
+        on_divergence=section.on_divergence,
         patience=Patience(
             DEFAULT_PATIENCE.age if section.base_hold is None else section.base_hold, section.base_hold_size
         ),

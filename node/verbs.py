@@ -16,8 +16,8 @@ from node.settings import ConfigError, Settings
 from node.sharing import Sharing
 from replication.conflicts import Conflict
 from replication.conflicts import plaintext as plaintext_conflict
-from replication.history import Rule, SourceHistory
-from replication.steps import Abort, Full, Incremental, Plan, Resume, Step, UpToDate
+from replication.history import OnDivergence, Rule, SourceHistory
+from replication.steps import Abort, Full, Incremental, Plan, Resume, Rotate, Step, UpToDate
 from zfs import errors as zfs_errors
 from zfs.door import Zfs
 from zfs.model import Dataset
@@ -84,7 +84,10 @@ class DataVerbs:
         with self._undone_unless_taken("replicate.toml") as path:
             exclude = [check_dataset(str(one)) for one in request.args.get("exclude") or ()]
             recursive = bool(request.args.get("recursive"))
-            settings_edit.add_replicate(path, dataset, peer.name, recursive=recursive, exclude=exclude)
+            diverged = _on_divergence(request.args)
+            settings_edit.add_replicate(
+                path, dataset, peer.name, recursive=recursive, exclude=exclude, on_divergence=diverged
+            )
             await self._reload()
         await self._replicator.refresh()
         if request.args.get("wait"):
@@ -254,6 +257,13 @@ def _dataset(args: Mapping[str, Any], key: str = "dataset") -> str:
         raise MeshkeepError(str(error), code="bad_name", exit=Exit.USAGE) from None
 
 
+def _on_divergence(args: Mapping[str, Any]) -> OnDivergence | None:
+    told = args.get("on_divergence")
+    if told not in (None, "conflict", "rotate"):
+        raise MeshkeepError("'on_divergence' is neither conflict nor rotate", code="bad_request", exit=Exit.USAGE)
+    return None if told is None else "rotate" if told == "rotate" else "conflict"
+
+
 def _elsewhere(dataset: str, target: str, path: Path) -> MeshkeepError:
     return MeshkeepError(
         f"the rule {dataset} to {target} was not made by a command",
@@ -278,6 +288,8 @@ def _step(step: Step) -> dict[str, Any]:
     match step:
         case Abort():
             return {"kind": "abort", "text": f"drop what was partly received: {step.reason}"}
+        case Rotate():
+            return {"kind": "rotate", "text": step.reason}
         case Full():
             return {"kind": "full", "to": step.to.name, "text": f"send all of @{step.to.name}"}
         case Incremental():

@@ -17,6 +17,9 @@ Kind = Literal[
     "diverged",
     "no_common_base",
 ]
+REPLACED: frozenset[Kind] = frozenset({"diverged", "no_common_base", "mode_changed"})
+"""What ends when the replica that is there is kept aside."""
+
 _SHOWN = 5
 
 
@@ -58,7 +61,9 @@ def mode_changed(source: SourceHistory, rule: Rule) -> Conflict:
         "mode_changed",
         (f"{source.dataset} is {now}", f"its replica on {rule.target} was begun {began}"),
         f"The replica of {source.dataset} on {rule.target} was begun {began}, but the dataset is now {now}: "
-        "it is another dataset under the same name. Replicate it under another name.",
+        "it is another dataset under the same name. Replicate it under another name, or have the old replica "
+        "kept aside.",
+        _rotate(source, rule),
     )
 
 
@@ -89,6 +94,7 @@ def diverged(source: SourceHistory, rule: Rule, common: str, ahead: Sequence[Tar
         f"{rule.target} went on without {source.dataset}: {_names(ahead)} came after {common}, the newest "
         "snapshot both have, and is not on the source. Either the source was rolled back, or something "
         "made a snapshot of the replica. Nothing is ever rolled back on the target.",
+        _rotate(source, rule),
     )
 
 
@@ -98,8 +104,14 @@ def no_common_base(source: SourceHistory, rule: Rule, there: Sequence[TargetSnap
         "no_common_base",
         tuple(f"{one.name} (guid {one.guid}) on {rule.target} only" for one in there),
         f"{source.dataset} and its replica on {rule.target} have no snapshot in common, and no bookmark of "
-        f"{_names(there)} is left either. The replica stays as it is; start a new one under another name.",
+        f"{_names(there)} is left either. The replica stays as it is; it can be kept aside, and a new one begun in its place.",
+        _rotate(source, rule),
     )
+
+
+def _rotate(source: SourceHistory, rule: Rule) -> str:
+    """Shows the evidence once more, and asks."""
+    return f"meshkeep replicate rotate {source.dataset} {rule.target}"
 
 
 def _names(snapshots: Sequence[TargetSnapshot]) -> str:

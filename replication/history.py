@@ -8,6 +8,7 @@ from zfs.model import Bookmark, ResumeState, Snapshot
 
 Role = Literal["admin", "member", "vault"]
 Initial = Literal["all", "newest"]
+OnDivergence = Literal["conflict", "rotate"]
 Base = Snapshot | Bookmark
 
 
@@ -69,6 +70,8 @@ class Rule:
     good. `allow_plaintext` lets an unencrypted dataset go to a member; nothing lets it go to a vault.
     `selector` says which snapshots are sent, `initial` where a first copy begins: with the oldest of them, or with
     the newest only. `nested` are datasets below this one that go to the same target by rules of their own.
+    `on_divergence` is what becomes of a replica that the source's history does not lead on from: it stays and waits
+    for a person, or it is kept aside under another name and a new one is begun.
     """
 
     target: str
@@ -78,3 +81,4 @@ class Rule:
     selector: Selector = EVERY
     initial: Initial = "all"
     nested: tuple[str, ...] = ()
+    on_divergence: OnDivergence = "conflict"

@@ -10,6 +10,9 @@ the source has of that snapshot, itself or a bookmark, decides:
     target has no snapshot                 the oldest in full (or the newest only, if the rule
                                            says so), then every step up to the newest
 
+Of the second and the third nothing is overwritten or rolled back: they are conflicts, or, if the rule says so, the
+target keeps what it has aside under another name, and a new replica is begun. So is one of the other mode.
+
 What the rule does not select is not sent. It may all the same be the base: of an earlier rule, or of a seed.
 """
 
@@ -19,7 +22,7 @@ from replication import conflicts
 from replication.conflicts import Conflict
 from replication.history import NOTHING_THERE, Base, Rule, SourceHistory, TargetSnapshot, TargetState
 from replication.selector import EVERY
-from replication.steps import Abort, Full, Incremental, Plan, Resume, Step, UpToDate
+from replication.steps import Abort, Full, Incremental, Plan, Resume, Rotate, Step, UpToDate
 from zfs.model import Bookmark, ResumeState, Snapshot
 
 
@@ -28,11 +31,26 @@ def plan(source: SourceHistory, target: TargetState | None, rule: Rule) -> Plan 
     there = target or NOTHING_THERE
     refusal = _refusal(source, there, rule)
     if refusal is not None:
-        return refusal
+        return _settled(source, there, refusal, rule)
     found = _base(source, there, rule)
     if isinstance(found, Conflict):
-        return found
+        return _settled(source, there, found, rule)
     return _steps(source, there, found, rule)
+
+
+def _settled(source: SourceHistory, there: TargetState, conflict: Conflict, rule: Rule) -> Plan | Conflict:
+    """A replica that has to make way is kept aside if the rule says so, and if there is something to take its place."""
+    replacing = _to_send(source, None, rule)
+    if rule.on_divergence != "rotate" or conflict.kind not in conflicts.REPLACED or not replacing:
+        return conflict
+    steps: list[Step] = []
+    if there.resume is not None:
+        steps.append(Abort(there.resume.to_guid, "the replica it would add to is kept aside"))
+    newest = there.oldest_first()[-1]
+    steps.append(Rotate(newest.guid, f"the replica that ends with @{newest.name} is kept aside: {conflict.text}"))
+    steps += _onwards(replacing, None, _Names(()))
+    reasons = (conflict.text, "the rule says to keep the old replica aside under another name, and to begin a new one")
+    return Plan(tuple(steps), None, raw=source.encrypted, reasons=reasons)
 
 
 def _refusal(source: SourceHistory, there: TargetState, rule: Rule) -> Conflict | None:

@@ -1,4 +1,4 @@
-"""The steps of a plan. Each is one stream of one snapshot, but for `Abort`, which sends nothing."""
+"""The steps of a plan. Each is one stream of one snapshot, but for `Abort` and `Rotate`, which send nothing."""
 
 from dataclasses import dataclass
 
@@ -42,8 +42,19 @@ class Abort:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Rotate:
+    """The target's own agent keeps the replica aside under another name; none of its snapshots is touched by it.
+
+    `newest_guid` is that of the snapshot it ends with, so that no other replica than the one that was seen is moved.
+    """
+
+    newest_guid: int
+    reason: str
+
+
 Stream = Full | Incremental | Resume
-Step = Stream | Abort
+Step = Stream | Abort | Rotate
 
 
 @dataclass(frozen=True, slots=True)
