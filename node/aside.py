@@ -118,3 +118,21 @@ def _carried(dataset: str, names: Collection[str]) -> Iterator[tuple[str, str]]:
             if above in names and old in names:
                 yield old, above
         above = parent_of(above)
+
+
+def key_root(replica: Replica) -> str | None:
+    """The encryption root of what is stored, by its name at home; itself, unless somebody here changed that."""
+    if replica.look is None or replica.look.dataset.encryption_root is None:
+        return None
+    return replica.look.dataset.encryption_root.removeprefix(replica.dataset.removesuffix(replica.source))
+
+
+def refuse_drift(replica: Replica) -> None:
+    """A raw stream onto a replica that inherits its key leaves it with one that opens nothing. Raises Refusal."""
+    root = key_root(replica)
+    if root is not None and root != replica.source and replica.look is not None and replica.look.snapshots:
+        raise Refusal(
+            "replica_root_changed",
+            f"the replica of {replica.source} was made to inherit the key of {root} here (openzfs#12614)",
+            f"meshkeep replicate rotate {replica.source} NODE",
+        )

@@ -33,6 +33,7 @@ class PeerApi:
             "replica.list": self._list,
             "replica.receive": self._receive,
             "replica.abort": self._abort,
+            "replica.rotate": self._rotate,
             "replica.send": self._send,
             "manifest.put": lambda caller, args, _: self._manifests.put(caller, args),
             "manifest.get": lambda caller, args, _: self._manifests.get(caller, args),
@@ -67,6 +68,9 @@ class PeerApi:
 
     async def _abort(self, caller: Member, args: dict[str, Any], _: IncomingStream) -> dict[str, Any]:
         return await self._replicas.abort(self._mesh.owned_by(caller.id), dataset_of(args))
+
+    async def _rotate(self, caller: Member, args: dict[str, Any], _: IncomingStream) -> dict[str, Any]:
+        return await self._replicas.rotate(self._mesh.owned_by(caller.id), args)
 
     async def _send(self, caller: Member, args: dict[str, Any], stream: IncomingStream) -> dict[str, Any]:
         return await self._replicas.send(self._mesh.owned_by(caller.id), args, stream)

@@ -31,6 +31,7 @@ VERBS: Mapping[str, Verb] = {
     "replica.list": Verb(_FULL, _STORES, "all that is stored of the caller's"),
     "replica.receive": Verb(_FULL, _STORES, "store one snapshot more, below the caller's own root"),
     "replica.abort": Verb(_FULL, _STORES, "drop a partly received stream of the caller's"),
+    "replica.rotate": Verb(_FULL, _STORES, "keep a replica that nothing leads on from aside under another name"),
     "replica.send": Verb(_FULL, _STORES, "send a stored snapshot back to its owner"),
     "manifest.put": Verb(_FULL, _STORES, "keep the caller's own sealed manifest"),
     "manifest.get": Verb(_FULL, _STORES, "give a sealed manifest back to its owner"),

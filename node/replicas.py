@@ -13,6 +13,8 @@ from typing import Any, ParamSpec
 
 from mesh.link_errors import Refusal
 from mesh.link_server import IncomingStream
+from node.aside import Aside, key_root, refuse_aside, refuse_drift
+from node.aside import parse as parse_rotation
 from node.key_archive import KeyArchive, Pending, short
 from node.offers import Offer, SendBack
 from node.replica_places import KEY, RECEIVE_USER, RECEIVED, Places, Replica, Terms, well_formed
@@ -75,6 +77,7 @@ class Replicas:
         self._now = now
         self._receiving: dict[str, Transfer[ReceiveOutcome]] = {}
         self._pinned: set[str] = set()
+        self._aside = Aside(zfs, now, lambda: self.receiving)
 
     @property
     def receiving(self) -> frozenset[str]:
@@ -97,6 +100,7 @@ class Replicas:
             "available": available,
             "encrypted": look.dataset.encrypted,
             "keystatus": look.dataset.keystatus,
+            "key_root": key_root(replica),
             "snapshots": _with_receipts(look),
             "resume": resume_as_json(look.resume),
         }
@@ -141,6 +145,7 @@ class Replicas:
         self._judge(replica, offer)
         await self._hold_all(replica)
         if replica.look is None:
+            await self._aside.bring_back(replica)
             await self._places.prepare(replica)
         await self._refuse_what_cannot_fit(replica, offer)
         pinned = await self._pin(replica)
@@ -217,6 +222,8 @@ class Replicas:
 
     def _judge(self, replica: Replica, offer: Offer) -> None:
         """Whether the offer fits what is here. Raises Refusal."""
+        refuse_aside(offer.dataset)
+        refuse_drift(replica)
         if self._only_raw() and not offer.raw:
             raise Refusal(
                 "plaintext_to_vault",
@@ -283,6 +290,7 @@ class Replicas:
     @_said
     async def abort(self, owners: Sequence[str], source: str) -> dict[str, Any]:
         """Drop the partly received stream of *source*; snapshots stay as they are."""
+        refuse_aside(source)
         replica = await self._places.find(owners, source)
         if await self._end_earlier(replica.dataset):
             replica = await self._places.find(owners, source)
@@ -290,6 +298,12 @@ class Replicas:
             await self._zfs.abort_receive(replica.dataset)
             log.info("dropped the partly received stream of %s at its owner's request", replica.dataset)
         return {}
+
+    @_said
+    async def rotate(self, owners: Sequence[str], args: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep a replica aside under another name, where nothing leads on from it; snapshots stay as they are."""
+        source, request = parse_rotation(args)
+        return await self._aside.rotate(await self._places.find(owners, source), request)
 
     async def _end_earlier(self, dataset: str) -> bool:
         """A new connection for the same dataset means that the old one is dead, whatever TCP still thinks."""

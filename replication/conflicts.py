@@ -16,8 +16,10 @@ Kind = Literal[
     "target_occupied",
     "diverged",
     "no_common_base",
+    "encryption_root_changed",
+    "replica_root_changed",
 ]
-REPLACED: frozenset[Kind] = frozenset({"diverged", "no_common_base", "mode_changed"})
+REPLACED: frozenset[Kind] = frozenset({"diverged", "no_common_base", "mode_changed", "replica_root_changed"})
 """What ends when the replica that is there is kept aside."""
 
 _SHOWN = 5

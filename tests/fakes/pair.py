@@ -145,6 +145,8 @@ class Pair:
                 return await self.replicas.receive(self.owners, args, stream)
             case "replica.abort":
                 return await self.replicas.abort(self.owners, dataset_of(args))
+            case "replica.rotate":
+                return await self.replicas.rotate(self.owners, args)
             case "replica.send":
                 return await self.replicas.send(self.owners, args, stream)
         raise Refusal("unknown_verb", verb)
