@@ -82,6 +82,7 @@ class Aside:
             partial=look.resume is not None,
             receiving=busy,
             aside=aside,
+            drifted=key_root(replica) not in (None, replica.source),
         )
 
     async def _below(self, root: str) -> list[str]:

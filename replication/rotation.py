@@ -51,13 +51,17 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Lying:
-    """The replica as the target has it: guid of its newest snapshot (None for none), its mode, what else there is."""
+    """The replica as the target has it: guid of its newest snapshot (None for none), its mode, what else there is.
+
+    `drifted`: that it inherits its key there, so that no raw stream can be received.
+    """
 
     newest: int | None
     raw: bool
     partial: bool = False
     receiving: bool = False
     aside: Collection[str] = ()
+    drifted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ def judge(request: Request, lying: Lying) -> No | None:
         return No("busy", "a stream runs into it, or into what lies below it", passing=True)
     if lying.partial:
         return No("partial_state", "a partly received stream of it waits to be gone on with", passing=True)
-    if lying.raw == request.raw and lying.newest in request.history:
+    if lying.raw == request.raw and lying.newest in request.history and not lying.drifted:
         return No("not_diverged", "the source has the newest snapshot stored here: its next stream can begin from it")
     if len(lying.aside) >= MOST:
         return No("too_many_aside", f"{len(lying.aside)} old replicas of it are kept aside already")
