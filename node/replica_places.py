@@ -12,6 +12,8 @@ from zfs.names import InvalidName, check_dataset, parent_of
 
 RECEIVED = "meshkeep:received"
 KEY = "meshkeep:key"
+WRAP = "meshkeep:wrap"
+"""On a snapshot: the fingerprint of the wrapped key that it was received under."""
 NODE = "meshkeep:node"
 RECEIVE_USER = "meshkeep"
 DELEGATED = ("create", "mount", "receive:append")
