@@ -1,6 +1,7 @@
 """What a peer may ask over the mesh: who it is comes from its address, what it may from its admission."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from mesh.link_errors import Refusal
@@ -20,7 +21,12 @@ class PeerApi:
     """The handler of the link server."""
 
     def __init__(
-        self, mesh: Membership, exchange: Exchange, replicas: Replicas, manifests: ManifestDesk
+        self,
+        mesh: Membership,
+        exchange: Exchange,
+        replicas: Replicas,
+        manifests: ManifestDesk,
+        more: Mapping[str, Answer] = MappingProxyType({}),
     ) -> None:
         self._mesh = mesh
         self._exchange = exchange
@@ -38,6 +44,7 @@ class PeerApi:
             "manifest.put": lambda caller, args, _: self._manifests.put(caller, args),
             "manifest.get": lambda caller, args, _: self._manifests.get(caller, args),
             "manifest.open": lambda caller, args, _: self._manifests.open(caller, args),
+            **more,
         }
 
     async def __call__(
