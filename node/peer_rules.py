@@ -36,6 +36,9 @@ VERBS: Mapping[str, Verb] = {
     "manifest.put": Verb(_FULL, _STORES, "keep the caller's own sealed manifest"),
     "manifest.get": Verb(_FULL, _STORES, "give a sealed manifest back to its owner"),
     "manifest.open": Verb(_FULL, frozenset({"admin"}), "open a manifest for the node that inherits it"),
+    "terms.show": Verb(_FULL, _STORES, "on what terms the caller's is kept; for an admin, everyone's"),
+    "terms.extend": Verb(_FULL, _STORES, "keep the caller's own for longer, never shorter"),
+    "key.offered": Verb(_FULL, _STORES, "keys that wait for a word of the recovery key"),
 }
 
 
