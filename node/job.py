@@ -154,6 +154,7 @@ class Job:
     bytes_total: int = 0
     bytes_total_sent: int = 0
     resumed: int = 0
+    run_bytes: int | None = None
     transfer: Stoppable | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -161,6 +162,7 @@ class Job:
     _offset: int = 0
     _counted: int = 0
     _began: float = 0.0
+    _before: int = 0
 
     def __post_init__(self) -> None:
         self.wake.set()
@@ -198,6 +200,7 @@ class Job:
         self.result = asyncio.get_running_loop().create_future()
         self.cancelled = False
         self.began, self.ended = now, None
+        self._before = self.bytes_total_sent
         self.step = self.steps = 0
         self.snapshot = ""
 
@@ -231,6 +234,7 @@ class Job:
     def fail(self, state: str, error: MeshkeepError, now: int) -> MeshkeepError:
         self.state, self.error = state, error
         self.ended, self.outcome = now, error.code
+        self.run_bytes = self.bytes_total_sent - self._before
         if self.result is not None and not self.result.done():
             self.result.set_exception(error)
             self.result.exception()  # nobody need be waiting for it
@@ -250,6 +254,7 @@ class Job:
     def finish(self, report: Report, now: int) -> None:
         self.state, self.error = report.waiting or "ok", None
         self.ended, self.outcome = now, "waiting" if report.waiting else "ok"
+        self.run_bytes = self.bytes_total_sent - self._before
         self.as_of = report.as_of
         if report.as_of is None and not report.waiting:
             self.state = "nothing to send"

@@ -1,5 +1,6 @@
 """What a peer may ask over the mesh: who it is comes from its address, what it may from its admission."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -18,7 +19,7 @@ Answer = Callable[[Member, dict[str, Any], IncomingStream], Awaitable[dict[str, 
 
 
 class PeerApi:
-    """The handler of the link server."""
+    """The handler of the link server. `refused` counts the streams that were not taken, by code."""
 
     def __init__(
         self,
@@ -32,6 +33,7 @@ class PeerApi:
         self._exchange = exchange
         self._replicas = replicas
         self._manifests = manifests
+        self.refused: Counter[str] = Counter()
         self._answers: Mapping[str, Answer] = {
             "mesh.sync": self._sync,
             "mesh.push": self._push,
@@ -71,7 +73,11 @@ class PeerApi:
         return await self._replicas.listing(self._mesh.owned_by(caller.id))
 
     async def _receive(self, caller: Member, args: dict[str, Any], stream: IncomingStream) -> dict[str, Any]:
-        return await self._replicas.receive(self._mesh.owned_by(caller.id), args, stream)
+        try:
+            return await self._replicas.receive(self._mesh.owned_by(caller.id), args, stream)
+        except Refusal as refusal:
+            self.refused[refusal.code] += 1
+            raise
 
     async def _abort(self, caller: Member, args: dict[str, Any], _: IncomingStream) -> dict[str, Any]:
         return await self._replicas.abort(self._mesh.owned_by(caller.id), dataset_of(args))
