@@ -7,6 +7,7 @@ import random
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from mesh.endpoints import Endpoint
 from mesh.firewall import Firewall, FirewallError
 from mesh.gossip import Gossip
 from mesh.hosts import HostsError
+from mesh.identity import valid_node_id
 from mesh.link_errors import LinkError
 from mesh.link_server import LinkServer
 from mesh.objects import MAX_REPORT
@@ -33,8 +35,10 @@ from node.clock import ClockWatch
 from node.commands import Commands
 from node.copies import keepers
 from node.drill import Drill
+from node.drill_rounds import DrillRounds
 from node.errors import Exit, MeshkeepError
 from node.exchange import Exchange
+from node.file_fetch import FileFetcher
 from node.hooks import HookRunner
 from node.jobs_verbs import JobVerbs
 from node.joining import Joining
@@ -64,6 +68,7 @@ from node.restore_host import HostRestorer
 from node.restore_verbs import RestoreVerbs
 from node.rulebook import Rules
 from node.sanoid_timer import SanoidTimer
+from node.scratch import Scratches
 from node.settings import CONFIG_DIR, ConfigError, Settings, config_files, load
 from node.sharing import Sharing
 from node.snapshot_verbs import SnapshotVerbs
@@ -75,9 +80,9 @@ from node.taker import Taker
 from node.transfers import Workers, worker_command
 from node.verbs import DataVerbs
 from node.version import version
-from zfs.errors import ZfsError
+from zfs.errors import NotFound, ZfsError
 from zfs.libzfs import LibZfs
-from zfs.names import InvalidName
+from zfs.names import InvalidName, parent_of
 
 log = logging.getLogger("meshkeep")
 
@@ -137,7 +142,7 @@ class Agent:
         )
         self.mesh.changed.append(self._mesh_changed)
         self.storage = Storage(self.zfs, self.mesh.local, lambda: self._settings.storage_under)
-        keys = KeyArchive(self._places.state / "keys")
+        keys = self._keys = KeyArchive(self._places.state / "keys")
         self.replicas = Replicas(
             self.zfs,
             self.workers,
@@ -200,6 +205,16 @@ class Agent:
             shares=lambda: self._settings.shares,
             refresh=self._refresh,
         )
+        self.restorer = Restorer(
+            self.zfs, self.workers, self.mesh, self.mesh.local, others=lambda: keepers(self.mesh)
+        )
+        self.scratches = Scratches(
+            self.zfs, self.restorer, self.mesh.local, self._places.socket.parent / "drill"
+        )
+        self.drill = Drill(self.zfs, self.restorer, self.mesh.local, self.scratches, now=time.time)
+        self.drills = DrillRounds(
+            self.zfs, self.drill, self.mesh.local, jobs=lambda: self.replicator.jobs, now=time.time
+        )
         self.manifests = Manifests(
             self.zfs,
             self.mesh,
@@ -244,6 +259,10 @@ class Agent:
                 waiting=lambda: self.snapshotter.waiting,
                 pruned=lambda: self.pruner.pruned,
                 unpruned=lambda: self.pruner.unpruned,
+                drills=self.drills.facts,
+                stored=self._stored,
+                refused=lambda: self.peer_api.refused,
+                keys_waiting=lambda: Counter(self._name_of(one.owner) for one in self._keys.pending()),
             ),
             listen=lambda: self._settings.metrics,
         )
@@ -281,12 +300,14 @@ class Agent:
                 ]
                 loop.add_signal_handler(signal.SIGHUP, lambda: group.create_task(self._reload_quietly()))
                 self.snapshotter.start()
+                self.drills.start()
                 self._notifier.notify("READY=1", f"STATUS={self._line()}")
                 await self._stopping.wait()
                 self._notifier.notify("STOPPING=1")
                 if self._gossip is not None:
                     self._gossip.leave()
                 self.snapshotter.stop()
+                self.drills.stop()
                 for task in [*tasks, *self._running]:
                     task.cancel()
         finally:
@@ -313,7 +334,7 @@ class Agent:
             resolution=self.snapshotter.resolution,
             histories=self.snapshotter.histories,
             doubts=self._doubts,
-            copies=lambda: [job.copy() for job in self.replicator.jobs],
+            copies=lambda: [self.drills.judged(job) for job in self.replicator.jobs],
         )
         api.register("check", checks.check, access="group")
         api.register("init", self.admissions.init, access="root")
@@ -352,19 +373,16 @@ class Agent:
 
     def _register_restore(self, api: Api) -> None:
         """The verbs that bring data back."""
-        restorer = Restorer(
-            self.zfs, self.workers, self.mesh, self.mesh.local, others=lambda: keepers(self.mesh)
-        )
-        host = HostRestorer(self.zfs, restorer, self.mesh.local)
+        host = HostRestorer(self.zfs, self.restorer, self.mesh.local)
         giver = Giver(self.zfs, self.manifests, self._places.config, load)
-        drill = Drill(
-            self.zfs, restorer, self.mesh.local, self._places.socket.parent / "drill", now=time.time
-        )
-        restores = RestoreVerbs(self.mesh, restorer, host, giver, drill)
+        files = FileFetcher(self.restorer, self.scratches)
+        restores = RestoreVerbs(self.mesh, self.restorer, host, giver, self.drill, files)
         api.register("restore.dataset", restores.dataset, access="root")
         api.register("restore.plan", restores.plan, access="root")
         api.register("restore.host", restores.host, access="root")
         api.register("restore.drill", restores.drill, access="root")
+        api.register("restore.file", restores.file, access="root")
+        api.register("restore.copies", restores.copies, access="group")
 
     def _register_policy(self, api: Api) -> None:
         """The verbs about snapshots and the rules for them."""
@@ -671,6 +689,18 @@ class Agent:
     def _served(self, node: str) -> Iterable[str]:
         return self.mesh.owned_by(node)
 
+    async def _stored(self) -> Mapping[str, int]:
+        """Bytes that are stored here, by the name of their owner. Raises ZfsError."""
+        terms = await self.storage.terms()
+        if terms is None:
+            return {}
+        try:
+            found = await self.zfs.datasets(terms.root)
+        except NotFound:
+            return {}
+        owners = {one.name.rpartition("/")[2]: one for one in found if parent_of(one.name) == terms.root}
+        return {self._name_of(owner): one.used for owner, one in owners.items() if valid_node_id(owner)}
+
     def _all_problems(self) -> list[Problem]:
         found = list(self._problems.values())
         found += self.mesh.problems.values()
@@ -679,6 +709,7 @@ class Agent:
         found += self.keeper.problems()
         found += self.approvals.problems()
         found += self.own_keys.problems()
+        found += self.drills.problems()
         found += self.manifests.problems()
         found += [Problem("not_shared", skipped.reason) for skipped in self.sharing.skipped]
         for job in self.replicator.jobs:

@@ -98,19 +98,19 @@ def versions(place: Place, taken: Mapping[str, int]) -> list[Version]:
         # ZFS keeps inode and generation over snapshots; ctime moves with every change, mtime can be set at will.
         state = (seen.st_ino, seen.st_ctime_ns, seen.st_mtime_ns, seen.st_size)
         if state != last:
-            kind = (
-                "directory"
-                if stat.S_ISDIR(seen.st_mode)
-                else "link"
-                if stat.S_ISLNK(seen.st_mode)
-                else "file"
-            )
-            when = taken[name]
+            when, kind = taken[name], kind_of(seen.st_mode)
             found.append(Version(name, when, when, int(seen.st_mtime), seen.st_size, kind, path))
         else:
             found[-1] = replace(found[-1], since=taken[name])
         last = state
     return found
+
+
+def kind_of(mode: int) -> str:
+    """What `Version.kind` says of it."""
+    if stat.S_ISDIR(mode):
+        return "directory"
+    return "link" if stat.S_ISLNK(mode) else "file"
 
 
 def is_current(version: Version, path: Path) -> bool:

@@ -4,9 +4,17 @@ Base units, no sentinel values: what is not known has no series. `prometheus_cli
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from node.metric_facts import (
+    DatasetFacts,
+    DrillFacts,
+    Facts,
+    NodeFacts,
+    ReplicaFacts,
+    StoredFacts,
+)
 from policy import checks
 from policy.naming import kind_of
 from policy.rules import Chosen
@@ -23,80 +31,7 @@ REPLICA_STATES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class DatasetFacts:
-    """A dataset with a policy. By kind: how many snapshots, when the newest was made, at which age it is late.
-
-    Snapshots that no policy made count as kind "other".
-    """
-
-    name: str
-    counts: Mapping[str, int]
-    newest: Mapping[str, int]
-    late_after: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshots:
-    """What there was of the datasets that have a policy at `at` (epoch seconds), and the rules that match nothing."""
-
-    at: int
-    datasets: tuple[DatasetFacts, ...] = ()
-    unmatched: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Pools:
-    """How the pools were at `at` (epoch seconds)."""
-
-    at: int
-    pools: tuple[PoolStatus, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class NodeFacts:
-    """Another node, or this one. `up` is None where nothing was heard of it yet."""
-
-    name: str
-    role: str
-    state: str
-    up: bool | None
-    path: str
-    last_handshake: int | None = None
-    rtt: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaFacts:
-    """One dataset on one node, from the job that keeps it there."""
-
-    dataset: str
-    node: str
-    state: str
-    late_after: int
-    as_of: int | None
-    behind: int | None
-    sent: int
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """All that the metrics are made of, at `now`."""
-
-    now: int
-    version: str
-    python: str
-    zfs: str = ""
-    snapshots: Snapshots | None = None
-    pools: Pools | None = None
-    reload_ok: bool = True
-    reloaded: int | None = None
-    nodes: tuple[NodeFacts, ...] = ()
-    replicas: tuple[ReplicaFacts, ...] = ()
-    waiting: Mapping[str, int] = field(default_factory=dict)
-    problems: Mapping[str, int] = field(default_factory=dict)
-    pruned: Mapping[str, int] = field(default_factory=dict)
-    unpruned: Mapping[str, int] = field(default_factory=dict)
+OUTCOMES = ("ok", "waiting", "failed")
 
 
 def dataset_facts(
@@ -193,6 +128,21 @@ def _of_replica(value: Callable[[ReplicaFacts], float | None]) -> Read:
     return lambda facts: _known(((one.dataset, one.node), value(one)) for one in facts.replicas)
 
 
+def _of_drill(value: Callable[[DrillFacts], float | None]) -> Read:
+    return lambda facts: _known(((one.dataset, one.node), value(one)) for one in facts.drills)
+
+
+def _of_owner(value: Callable[[StoredFacts], float | None]) -> Read:
+    return lambda facts: _known(((one.owner,), value(one)) for one in facts.stored)
+
+
+def _outcome(facts: Facts) -> Iterator[Sample]:
+    for one in facts.replicas:
+        for outcome in OUTCOMES if one.outcome else ():
+            said = one.outcome if one.outcome in OUTCOMES else "failed"
+            yield (one.dataset, one.node, outcome), said == outcome
+
+
 def _of_pool(value: Callable[[PoolStatus], float | None]) -> Read:
     return lambda facts: _known(((one.name,), value(one)) for one in _pools(facts))
 
@@ -231,7 +181,7 @@ def _pool_health(facts: Facts) -> Iterator[Sample]:
 
 
 _DATASET, _NODE, _REPLICA, _POOL = ("dataset",), ("node",), ("dataset", "node"), ("pool",)
-_KIND = ("dataset", "kind")
+_KIND, _OWNER = ("dataset", "kind"), ("owner",)
 
 FAMILIES: tuple[Family, ...] = (
     Family("meshkeep_build_info", "gauge", ("version", "python", "zfs"), "What runs here; always 1.", _build),
@@ -355,6 +305,97 @@ FAMILIES: tuple[Family, ...] = (
         _REPLICA,
         "Bytes of streams sent, those of interrupted ones too.",
         _of_replica(lambda replica: replica.sent),
+    ),
+    Family(
+        "meshkeep_replication_resumed_total",
+        "counter",
+        _REPLICA,
+        "Streams that went on where they had been cut.",
+        _of_replica(lambda replica: replica.resumed),
+    ),
+    Family(
+        "meshkeep_replication_pinned_bytes",
+        "gauge",
+        _REPLICA,
+        "What the snapshot that the next stream builds on keeps from being freed.",
+        _of_replica(lambda replica: replica.pinned),
+    ),
+    Family(
+        "meshkeep_replication_last_run_seconds",
+        "gauge",
+        _REPLICA,
+        "How long the last run took.",
+        _of_replica(lambda replica: replica.seconds),
+    ),
+    Family(
+        "meshkeep_replication_last_run_bytes",
+        "gauge",
+        _REPLICA,
+        "What the last run sent.",
+        _of_replica(lambda replica: replica.run_bytes),
+    ),
+    Family(
+        "meshkeep_replication_last_run",
+        "gauge",
+        ("dataset", "node", "outcome"),
+        "1 for how the last run ended: ok, waiting or failed.",
+        _outcome,
+    ),
+    Family(
+        "meshkeep_restore_drill_last_success_timestamp_seconds",
+        "gauge",
+        _REPLICA,
+        "When a drill last opened and read the copy.",
+        _of_drill(lambda drill: drill.proven),
+    ),
+    Family(
+        "meshkeep_restore_drill_late_after_seconds",
+        "gauge",
+        _REPLICA,
+        "The age from which that is too long ago by the rule.",
+        _of_drill(lambda drill: drill.late_after),
+    ),
+    Family(
+        "meshkeep_restore_drill_failed",
+        "gauge",
+        _REPLICA,
+        "Whether the last drill of the copy failed.",
+        _of_drill(lambda drill: drill.failed),
+    ),
+    Family(
+        "meshkeep_restore_drill_read_bytes",
+        "gauge",
+        _REPLICA,
+        "What the last drill that went well read of files.",
+        _of_drill(lambda drill: drill.bytes_read),
+    ),
+    Family(
+        "meshkeep_stored_bytes",
+        "gauge",
+        _OWNER,
+        "What is stored here for a node.",
+        _of_owner(lambda one: one.bytes),
+    ),
+    Family(
+        "meshkeep_stored_held_snapshots",
+        "gauge",
+        _OWNER,
+        "Snapshots stored here for a node that are held, as of the last hourly round.",
+        _of_owner(lambda one: one.held),
+    ),
+    Family(
+        "meshkeep_stored_refused_total",
+        "counter",
+        ("code",),
+        "Streams that this node did not take, by the code of the reason.",
+        _by_name(lambda facts: facts.refused),
+    ),
+    Family(
+        "meshkeep_stored_keys_waiting",
+        "gauge",
+        _OWNER,
+        "Changed keys of a node's replicas that wait for a person's word here.",
+        _by_name(lambda facts: facts.keys_waiting),
     ),
     Family(
         "meshkeep_problems",

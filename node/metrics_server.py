@@ -20,7 +20,8 @@ from mesh.swim import MemberState
 from node.errors import Exit, MeshkeepError
 from node.job import Job
 from node.membership import Membership
-from node.metrics import Facts, NodeFacts, Pools, ReplicaFacts, Snapshots, dataset_facts, exposition
+from node.metric_facts import DrillFacts, Facts, NodeFacts, Pools, ReplicaFacts, Snapshots, StoredFacts
+from node.metrics import dataset_facts, exposition
 from node.status import Problem
 from node.version import version
 from policy.rules import Resolution
@@ -39,13 +40,19 @@ PATIENCE = 10.0
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
+async def _nothing_stored() -> Mapping[str, int]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Where what is told comes from; all but the first two answer from memory.
 
     `histories` has the snapshots of the datasets that it is asked for. By dataset: `waiting`, prunes that wait for a
     person; `pruned` and `unpruned`, snapshots destroyed by policy and failures at it since the agent began. `states` is
-    what gossip holds of the nodes, by id.
+    what gossip holds of the nodes, by id. `stored` has the bytes stored for each owner, by name, and looks; `held`
+    how many snapshots of them are held, `refused` how many streams were not taken, by code, and `keys_waiting` the
+    changed keys that wait for a word, by owner.
     """
 
     resolution: Callable[[], Awaitable[Resolution]]
@@ -56,6 +63,11 @@ class Sources:
     waiting: Callable[[], Mapping[str, int]]
     pruned: Callable[[], Mapping[str, int]]
     unpruned: Callable[[], Mapping[str, int]]
+    drills: Callable[[], Iterable[DrillFacts]] = tuple
+    stored: Callable[[], Awaitable[Mapping[str, int]]] = _nothing_stored
+    held: Callable[[], Mapping[str, int]] = dict
+    refused: Callable[[], Mapping[str, int]] = dict
+    keys_waiting: Callable[[], Mapping[str, int]] = dict
 
 
 class Metrics:
@@ -80,6 +92,7 @@ class Metrics:
         self._version = ""
         self._snapshots: Snapshots | None = None
         self._pools: Pools | None = None
+        self._stored: Mapping[str, int] = {}
         self._reload_ok = True
         self._reloaded: int | None = None
         self._changed = asyncio.Event()
@@ -223,7 +236,15 @@ class Metrics:
             problems=Counter(problem.code for problem in self._from.problems()),
             pruned=dict(self._from.pruned()),
             unpruned=dict(self._from.unpruned()),
+            drills=tuple(self._from.drills()),
+            stored=tuple(self._stored_facts()),
+            refused=dict(self._from.refused()),
+            keys_waiting=dict(self._from.keys_waiting()),
         )
+
+    def _stored_facts(self) -> Iterable[StoredFacts]:
+        held = self._from.held()
+        return (StoredFacts(owner, count, held.get(owner)) for owner, count in self._stored.items())
 
     def _nodes(self) -> Iterable[NodeFacts]:
         if not self._mesh.joined:
@@ -247,6 +268,7 @@ class Metrics:
             self._within("its version", self._look_at_version),
             self._within("snapshots", self._look_at_snapshots),
             self._within("pools", self._look_at_pools),
+            self._within("what is stored here", self._look_at_stored),
         )
 
     async def _within(self, what: str, look: Callable[[], Awaitable[None]]) -> None:
@@ -297,6 +319,9 @@ class Metrics:
         )
         self._snapshots = Snapshots(at, datasets, resolution.unmatched)
 
+    async def _look_at_stored(self) -> None:
+        self._stored = await self._from.stored()
+
     async def _look_at_pools(self) -> None:
         at = int(self._now())
         pools = await self._zfs.pools()
@@ -320,4 +345,9 @@ def _replica(job: Job) -> ReplicaFacts:
         job.as_of,
         job.behind,
         job.bytes_total_sent,
+        pinned=job.pinned,
+        resumed=job.resumed,
+        outcome=job.outcome,
+        seconds=None if job.ended is None or job.began is None else max(0, job.ended - job.began),
+        run_bytes=job.run_bytes,
     )

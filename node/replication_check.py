@@ -12,7 +12,8 @@ CRITICAL_AFTER = 2
 @dataclass(frozen=True, slots=True)
 class Copy:
     """One rule for one target: `as_of` (epoch seconds) is what it is protected as of, None for nothing stored that is
-    known of; `late_after` in seconds; `trouble` is why it cannot go on by itself, or nothing.
+    known of; `late_after` in seconds; `trouble` is why it cannot go on by itself, or nothing. `drill` is what is wrong
+    with its drills, or nothing, and `wanting` whether one found the copy itself to be no good.
     """
 
     dataset: str
@@ -21,6 +22,8 @@ class Copy:
     late_after: int
     trouble: str = ""
     paused: bool = False
+    drill: str = ""
+    wanting: bool = False
 
 
 def replication(copies: Sequence[Copy], now: int) -> Outcome:
@@ -45,6 +48,15 @@ def replication(copies: Sequence[Copy], now: int) -> Outcome:
 
 
 def _judge(one: Copy, now: int) -> tuple[Level, str]:
+    """A copy that could not be opened or read is critical however fresh it is."""
+    level, text = _freshness(one, now)
+    if not one.drill:
+        return level, text
+    what = text or f"{one.dataset} on {one.node}"
+    return max(level, Level.CRITICAL if one.wanting else Level.WARNING), f"{what} ({one.drill})"
+
+
+def _freshness(one: Copy, now: int) -> tuple[Level, str]:
     what = f"{one.dataset} on {one.node}"
     why = f" ({one.trouble})" if one.trouble else ""
     if one.as_of is None:

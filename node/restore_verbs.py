@@ -1,6 +1,7 @@
 """The verbs of the local API that bring data back. They always wait: the command is the job."""
 
 from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mesh.identity import Identity
@@ -8,6 +9,7 @@ from node.api import Request
 from node.copies import keepers
 from node.drill import FILES, Drill
 from node.errors import Exit, MeshkeepError
+from node.file_fetch import FileFetcher, WantedFile
 from node.manifest_apply import Giver
 from node.manifests import as_json, recovery_key
 from node.membership import Membership
@@ -20,13 +22,20 @@ class RestoreVerbs:
     """Handlers. An owner may be named by its node's name or id."""
 
     def __init__(
-        self, mesh: Membership, restorer: Restorer, host: HostRestorer, giver: Giver, drill: Drill
+        self,
+        mesh: Membership,
+        restorer: Restorer,
+        host: HostRestorer,
+        giver: Giver,
+        drill: Drill,
+        files: FileFetcher,
     ) -> None:
         self._mesh = mesh
         self._restorer = restorer
         self._host = host
         self._giver = giver
         self._drill = drill
+        self._files = files
 
     async def dataset(self, request: Request) -> dict[str, Any]:
         """One dataset, and if asked for the properties that it had at home."""
@@ -95,6 +104,43 @@ class RestoreVerbs:
         )
         return {"schema": "meshkeep.restore-drill/1", **report}
 
+    async def file(self, request: Request) -> dict[str, Any]:
+        """A file or directory out of a copy on another node, put where `to` says."""
+        args = request.args
+        node, key, before = args.get("from"), args.get("key"), args.get("before")
+        if before is not None and type(before) is not int:
+            raise MeshkeepError("'before' is no time", code="bad_request", exit=Exit.USAGE)
+        wanted = WantedFile(
+            _dataset(args, "dataset"),
+            PurePosixPath(_path(args, "path")),
+            None if node is None else str(node),
+            Path(_path(args, "to")),
+            _short(args.get("at")),
+            before,
+            None if key is None else str(key).encode(),
+        )
+        return {"schema": "meshkeep.restore-file/1", **await self._files.fetch(wanted, request.progress)}
+
+    async def copies(self, request: Request) -> dict[str, Any]:
+        """Who keeps copies of a dataset, from when to when, and who could not be asked."""
+        dataset = _dataset(request.args, "dataset")
+        found = await self._restorer.copies.everywhere()
+        return {
+            "schema": "meshkeep.restore-copies/1",
+            "copies": [
+                {
+                    "node": one.peer.name,
+                    "encrypted": one.encrypted,
+                    "snapshots": len(one.snapshots),
+                    "oldest": one.snapshots[0].creation,
+                    "newest": one.newest.creation,
+                }
+                for one in found.copies
+                if one.dataset == dataset and one.credible
+            ],
+            "silent": [{"node": one.node, "why": one.why} for one in found.silent],
+        }
+
     def _recovery(self, args: Mapping[str, Any]) -> Identity | None:
         return recovery_key(self._mesh, args.get("words"))
 
@@ -130,6 +176,13 @@ def _dataset(args: Mapping[str, Any], key: str) -> str:
         return check_dataset(str(args.get(key) or ""))
     except InvalidName as error:
         raise MeshkeepError(str(error), code="bad_name", exit=Exit.USAGE) from None
+
+
+def _path(args: Mapping[str, Any], key: str) -> str:
+    value = args.get(key)
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise MeshkeepError(f"{key!r} is no path", code="bad_request", exit=Exit.USAGE)
+    return value
 
 
 def _short(value: object) -> str | None:

@@ -7,7 +7,7 @@ import click
 
 from node.errors import Exit, MeshkeepError
 
-__all__ = ["read_passphrase"]
+__all__ = ["optional_passphrase", "read_passphrase"]
 
 
 def read_passphrase(path: Path | None, question: str) -> str:
@@ -27,3 +27,15 @@ def read_passphrase(path: Path | None, question: str) -> str:
         )
     typed: str = click.prompt(question, hide_input=True, err=True)
     return typed
+
+
+def optional_passphrase(path: Path | None) -> str | None:
+    """The first line of *path*; asked for at a terminal, and none where there is neither. Raises MeshkeepError."""
+    if path is not None:
+        return read_passphrase(path, "its passphrase")
+    if not sys.stdin.isatty():
+        return None
+    typed: str = click.prompt(
+        "its passphrase (empty: do not open it)", hide_input=True, err=True, default="", show_default=False
+    )
+    return typed or None

@@ -1,125 +1,31 @@
 """restore: bring data back, a file from a snapshot here, a dataset or all of a host from replicas."""
 
-import os
 import sys
 import time
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from node import client
 from node.cli import output
 from node.cli.base import flags, group
-from node.cli.passphrase import read_passphrase
+from node.cli.passphrase import optional_passphrase
 from node.cli.progress import watch
 from node.cli.replicate import outcome
-from node.cli.values import located
-from node.errors import Exit, MeshkeepError
+from node.cli.restore_file import file_
+from node.cli.values import located, maybe_moment
+from node.errors import Exit
 
 __all__ = ["restore"]
 
 _SHOWN = "mountpoint, canmount, sharenfs, sharesmb"
 
-if TYPE_CHECKING:
-    from node.file_versions import Version
-
 restore = group(
     "restore", "Bring data back: a file from a snapshot here; a dataset, or a whole host, from replicas."
 )
-
-
-@restore.command("file")
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option("--list", "-n", "only_list", is_flag=True, help="Show the versions and change nothing.")
-@click.option("--version", "number", type=int, metavar="N", help="The version with this number in the list.")
-@click.option(
-    "--at", metavar="TIME", help='The version of then: "2026-11-20 14:00" (local time), or "3d" ago.'
-)
-@click.option("--to", type=click.Path(path_type=Path), help="Put it there; default: where it was.")
-def file_(path: Path, only_list: bool, number: int | None, at: str | None, to: Path | None) -> None:
-    """Bring back an earlier version of a file or directory from the snapshots here. Needs no agent.
-
-    What is there now is kept beside it as NAME.before-TIME.
-    """
-    from node import file_versions, mountinfo
-
-    if number is not None and at is not None:
-        raise click.UsageError("--version and --at: one of them", click.get_current_context())
-    now = time.time()
-    moment = None if at is None else _moment(at, now)
-    place = file_versions.place_of(path, mountinfo.read(Path("/proc/self/mountinfo")))
-    found = file_versions.versions(place, file_versions.creations(place.dataset))
-    if not found:
-        raise MeshkeepError(
-            f"no snapshot of {place.dataset} has {path}",
-            code="no_version",
-            exit=Exit.NOT_FOUND,
-            hint=f"meshkeep status shows which nodes have older ones; meshkeep restore dataset {place.dataset} …",
-        )
-    rows = [
-        _row(index, version, file_versions.is_current(version, path))
-        for index, version in enumerate(found, 1)
-    ]
-    lines = output.table(["#", "SNAPSHOT OF", "CHANGED", "SIZE", "SNAPSHOT", ""], rows)
-    result: dict[str, Any] = {
-        "schema": "meshkeep.restore-file/1",
-        "path": str(path),
-        "dataset": place.dataset,
-        "versions": [
-            {
-                "number": index,
-                "snapshot": version.snapshot,
-                "taken": version.taken,
-                "since": version.since,
-                "modified": version.modified,
-                "size": version.size,
-                "kind": version.kind,
-            }
-            for index, version in enumerate(found, 1)
-        ],
-    }
-    if only_list:
-        output.emit(result, lines, as_json=flags().json)
-        return
-    if number is None and moment is None:
-        number = _ask(lines, len(found))
-    version = file_versions.choose(found, number=number, at=moment)
-    target = to or path
-    kept = file_versions.put_back(version, target, datetime.fromtimestamp(now).strftime("%Y-%m-%dT%H%M"))
-    result |= {"restored": str(target), "from": version.snapshot, "kept": str(kept) if kept else None}
-    line = f"{target} ← {place.dataset}@{version.snapshot}"
-    output.emit(
-        result, [line + (f"; what was there is kept as {kept.name}" if kept else "")], as_json=flags().json
-    )
-
-
-def _row(number: int, version: "Version", current: bool) -> list[str]:
-    when, changed = (output.clock(t) for t in (version.taken, version.modified))
-    size = output.size(version.size) if version.kind == "file" else version.kind
-    return [str(number), when, changed, size, f"@{version.snapshot}", "as it is now" if current else ""]
-
-
-def _ask(lines: list[str], count: int) -> int:
-    if not (sys.stdin.isatty() and os.isatty(2)):
-        raise click.UsageError(
-            "which version? --version N or --at TIME (--list shows them)", click.get_current_context()
-        )
-    for line in lines:
-        output.say(line)
-    answer: int = click.prompt("restore which?", type=click.IntRange(1, count), err=True)
-    return answer
-
-
-def _moment(text: str, now: float) -> int:
-    from node.moments import moment
-
-    try:
-        return moment(text, now)
-    except ValueError as error:
-        raise click.UsageError(str(error), click.get_current_context()) from None
+restore.add_command(file_)
 
 
 @restore.command("dataset")
@@ -155,7 +61,7 @@ def dataset_(
     """
     owner, name = located(dataset)
     args: dict[str, Any] = {"dataset": name, "owner": owner, "from": source, "at": at, "to": target}
-    if (before := _maybe_moment(at, time.time())) is not None:
+    if (before := maybe_moment(at, time.time())) is not None:
         args["before"] = before
     if dry_run:
         found = client.call("restore.plan", args)
@@ -202,16 +108,6 @@ def _properties_lines(told: Mapping[str, Any]) -> list[str]:
 
 def _shown(value: str) -> str:
     return value if value.isprintable() and value.isascii() else ascii(value)
-
-
-def _maybe_moment(text: str | None, now: float) -> int | None:
-    """None for what can only be a snapshot's name."""
-    from node.moments import moment
-
-    try:
-        return None if text is None else moment(text, now)
-    except ValueError:
-        return None
 
 
 def _plan_lines(found: Mapping[str, Any]) -> list[str]:
@@ -337,7 +233,7 @@ def drill(dataset: str, source: str | None, key_file: Path | None, no_key: bool,
     """
     args: dict[str, Any] = {"dataset": dataset, "from": source, "all": everything}
     if not no_key:
-        args["key"] = _passphrase(key_file)
+        args["key"] = optional_passphrase(key_file)
     label = f"drill {source or dataset}"
     found = watch("restore.drill", args, label, silent=flags().quiet or flags().json)
     line = f"{found['node']}:{found['dataset']}@{found['snapshot']}  {found['state']}"
@@ -347,15 +243,3 @@ def drill(dataset: str, source: str | None, key_file: Path | None, no_key: bool,
         return int(Exit.OK)
     output.emit(found, [f"{line}: {found['why']}"], as_json=flags().json)
     return int(Exit.PARTIAL)
-
-
-def _passphrase(path: Path | None) -> str | None:
-    """Its first line; asked for at a terminal, and none where there is neither."""
-    if path is not None:
-        return read_passphrase(path, "its passphrase")
-    if not sys.stdin.isatty():
-        return None
-    typed: str = click.prompt(
-        "its passphrase (empty: do not open it)", hide_input=True, err=True, default="", show_default=False
-    )
-    return typed or None

@@ -56,3 +56,17 @@ def place(text: str) -> dict[str, str]:
     if node is None:
         raise click.BadParameter(f"{text!r} names no node; write NODE:DATASET or NODE:/PATH")
     return {"node": node, "path" if what.startswith("/") else "dataset": what}
+
+
+def maybe_moment(text: str | None, now: float, *, always: bool = False) -> int | None:
+    """*text* as a time (epoch seconds) if it is one; what is none may name a snapshot, unless *always*."""
+    from node.moments import moment
+
+    if text is None:
+        return None
+    try:
+        return moment(text, now)
+    except ValueError as error:
+        if always:
+            raise click.UsageError(str(error), click.get_current_context()) from None
+        return None

@@ -216,7 +216,7 @@ SERVING = (
     ),
     Mutant(
         "a drill destroys what it did not make",
-        "node/drill.py",
+        "node/scratch.py",
         'if parent.endswith(f"/{FOLDER}") and properties.get(MARK) == "yes":',
         "if True:",
         "tests/unit/node/test_drill.py",

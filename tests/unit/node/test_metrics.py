@@ -21,18 +21,16 @@ from mesh.swim import MemberState
 from node.cli.root import COMMANDS
 from node.errors import MeshkeepError
 from node.job import Job, RuleSpec
-from node.metrics import (
-    FAMILIES,
-    POOL_STATES,
-    REPLICA_STATES,
+from node.metric_facts import (
+    DrillFacts,
     Facts,
     NodeFacts,
     Pools,
     ReplicaFacts,
     Snapshots,
-    dataset_facts,
-    exposition,
+    StoredFacts,
 )
+from node.metrics import FAMILIES, POOL_STATES, REPLICA_STATES, dataset_facts, exposition
 from node.metrics_server import Metrics, Sources
 from node.settings import parse
 from node.settings_model import PolicySection, PoolSection
@@ -84,7 +82,15 @@ def hourly(dataset: str, at: int) -> Snapshot:
 POOL = PoolStatus(
     "tank", "DEGRADED", (Vdev("tank", "DEGRADED"), Vdev("sda", "FAULTED", 1, 2, 3)), NOW - 9, 1000, 400, 60
 )
-REPLICA = ReplicaFacts("tank/a", "cloud", "ok", 86400, NOW - 60, 2, 12345)
+REPLICA = ReplicaFacts(
+    *("tank/a", "cloud", "ok", 86400, NOW - 60, 2, 12345),
+    pinned=77,
+    resumed=3,
+    outcome="ok",
+    seconds=5,
+    run_bytes=99,
+)
+DRILL = DrillFacts("tank/a", "cloud", NOW - 900, 40 * 86400, False, 4096)
 FULL: dict[str, Any] = {
     "zfs": "2.3.9-1",
     "snapshots": Snapshots(
@@ -100,11 +106,62 @@ FULL: dict[str, Any] = {
         NodeFacts("new", "member", "unknown", None, "none"),
     ),
     "replicas": (REPLICA,),
+    "drills": (DRILL,),
+    "stored": (StoredFacts("nas", 5000, 7),),
+    "refused": {"key_changed": 2},
+    "keys_waiting": {"nas": 1},
     "waiting": {"tank/b": 40},
     "problems": {"snapshot_failed": 2},
     "pruned": {"tank/a": 7},
     "unpruned": {"tank/a": 1},
 }
+
+
+class TestCopies:
+    """What is told of runs, of drills, and of what is stored for others."""
+
+    def test_of_the_last_run(self) -> None:
+        samples = told(replicas=(REPLICA,))
+        labels = {"dataset": "tank/a", "node": "cloud"}
+        for name, wanted in (
+            ("meshkeep_replication_last_run_seconds", 5),
+            ("meshkeep_replication_last_run_bytes", 99),
+            ("meshkeep_replication_pinned_bytes", 77),
+            ("meshkeep_replication_resumed_total", 3),
+        ):
+            assert value(samples, name, **labels) == wanted, name
+
+    @pytest.mark.parametrize(
+        ("outcome", "said"), [("ok", "ok"), ("waiting", "waiting"), ("key_changed", "failed")]
+    )
+    def test_outcomes_are_three_however_many_codes_there_are(self, outcome: str, said: str) -> None:
+        samples = told(replicas=(replace(REPLICA, outcome=outcome),))
+        found = {dict(key[1])["outcome"]: one for key, one in samples.items() if key[0].endswith("_last_run")}
+        assert found == {one: float(one == said) for one in ("ok", "waiting", "failed")}
+
+    def test_before_the_first_run_there_is_no_outcome(self) -> None:
+        samples = told(replicas=(replace(REPLICA, outcome="", seconds=None, run_bytes=None),))
+        assert not [key for key in samples if "last_run" in key[0]]
+
+    def test_of_drills(self) -> None:
+        samples = told(drills=(DRILL, replace(DRILL, node="nas", proven=None, failed=True, bytes_read=None)))
+        last = "meshkeep_restore_drill_last_success_timestamp_seconds"
+        assert value(samples, last, dataset="tank/a", node="cloud") == NOW - 900
+        assert value(samples, last, dataset="tank/a", node="nas") is None
+        failed = [
+            value(samples, "meshkeep_restore_drill_failed", dataset="tank/a", node=node)
+            for node in ("cloud", "nas")
+        ]
+        assert failed == [0, 1]
+
+    def test_of_what_is_stored_here(self) -> None:
+        samples = told(
+            stored=(StoredFacts("nas", 5000),), refused={"key_changed": 2}, keys_waiting={"nas": 1}
+        )
+        assert value(samples, "meshkeep_stored_bytes", owner="nas") == 5000
+        assert value(samples, "meshkeep_stored_held_snapshots", owner="nas") is None
+        assert value(samples, "meshkeep_stored_refused_total", code="key_changed") == 2
+        assert value(samples, "meshkeep_stored_keys_waiting", owner="nas") == 1
 
 
 class TestTheText:
@@ -131,6 +188,7 @@ class TestTheText:
             assert family.name.endswith("_total") == (family.kind == "counter"), family.name
             assert set(family.labels) <= {
                 *("dataset", "node", "kind", "pool", "state", "path", "role", "source", "rule", "code"),
+                *("owner", "outcome"),
                 *("version", "python", "zfs"),
             }
             assert family.help.endswith(".")

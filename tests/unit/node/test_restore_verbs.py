@@ -8,8 +8,10 @@ import pytest
 
 from node.drill import Drill
 from node.errors import Exit, MeshkeepError
+from node.file_fetch import FileFetcher
 from node.manifest_apply import ASKED_FOR, Giver
 from node.restore_verbs import RestoreVerbs
+from node.scratch import Scratches
 from node.settings import load
 from tests.fakes.heirs import World
 from tests.fakes.keepers import Keepers, listening
@@ -46,9 +48,11 @@ class Burned:
         manifests = self.world.manifests("phoenix")
         giver = Giver(self.data.home, manifests, self.config, load)
         mounts, clock = self.config.parent / "mounts", self.data.clock
-        drill = Drill(self.data.home, self.data.restorer, self.data.local, mounts, now=clock)
+        scratches = Scratches(self.data.home, self.data.restorer, self.data.local, mounts)
+        drill = Drill(self.data.home, self.data.restorer, self.data.local, scratches, now=clock)
+        files = FileFetcher(self.data.restorer, scratches)
         mesh = self.world.hosts["phoenix"].mesh
-        return RestoreVerbs(mesh, self.data.restorer, self.data.host, giver, drill)
+        return RestoreVerbs(mesh, self.data.restorer, self.data.host, giver, drill, files)
 
     async def host(self, **args: Any) -> dict[str, Any]:
         return await self.verbs().host(request(**args))
