@@ -210,7 +210,9 @@ class LibZfs:
 
     async def clones(self, dataset: str) -> dict[str, list[str]]:
         where = ["-d", "1", check_dataset(dataset)]
-        return await _list(dataset, listing.clones, listing.CLONE_COLUMNS, kinds="snapshot", where=where)
+        return await looking.ask(
+            dataset, listing.clones, listing.CLONE_COLUMNS, kinds="snapshot", where=where
+        )
 
     async def set(self, name: str, properties: Mapping[str, str]) -> None:
         if properties:

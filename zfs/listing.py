@@ -6,7 +6,7 @@ choice in a listing of many datasets: a tab or newline in it would break the row
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from zfs.model import Bookmark, Dataset, KeyStatus, Pool, PoolStatus, Property, Snapshot, Vdev
@@ -137,7 +137,7 @@ def looked_dataset(text: str, wanted: Sequence[str]) -> tuple[Dataset, dict[str,
 
 
 Values = dict[str, str]
-Versions = tuple[tuple[Snapshot, ...], tuple[Bookmark, ...], dict[str, str]]
+Versions = tuple[tuple[Snapshot, ...], tuple[Bookmark, ...], Mapping[str, str]]
 
 
 def looked_datasets(text: str, wanted: Sequence[str]) -> dict[str, tuple[Dataset, Values]]:

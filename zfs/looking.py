@@ -13,6 +13,8 @@ from zfs.stream import decode_resume_token
 
 T = TypeVar("T")
 
+_NOTHING: listing.Versions = ((), (), {})
+
 DATASETS = "filesystem,volume"
 NAMES_LENGTH = 100_000
 """Characters of names in one command; Linux takes two million, and a command that fails is run again in parts."""
@@ -52,29 +54,31 @@ async def at_one(name: str, properties: Sequence[str], note: str | None) -> Look
 async def at_many(
     names: Sequence[str], properties: Sequence[str], note: str | None, known: Mapping[str, Look]
 ) -> dict[str, Look | ZfsError]:
-    """`Zfs.looks` at some. Raises ZfsError where it is about none in particular.
-
-    What is listed second is never older than what is listed first: a change in between shows as versions that
-    `snapshots_changed` does not tell of yet, and is listed again the next time.
-    """
+    """`Zfs.looks` at some. Raises ZfsError where it is about none in particular."""
     columns, versions = _columns(properties, note)
-    text, failed = await run_for_each(names, "zfs", "list", "-Hp", "-t", DATASETS, "-o", _joined(columns))
-    rows = read(names[0], partial(listing.looked_datasets, wanted=columns[1:]), text)
-    changed = [name for name, (dataset, _) in rows.items() if not unchanged(dataset, known.get(name))]
-    listed: dict[str, listing.Versions] = {}
-    if changed:
-        text, gone = await run_for_each(
-            changed, "zfs", "list", "-Hp", "-t", "snapshot,bookmark", "-o", versions, "-d", "1"
-        )
-        listed = read(names[0], partial(listing.looked_versions_of_many, noted=note is not None), text)
-        failed |= gone
-    found: dict[str, Look | ZfsError] = dict(failed)
+
+    async def datasets() -> tuple[str, dict[str, ZfsError]]:
+        return await run_for_each(names, "zfs", "list", "-Hp", "-t", DATASETS, "-o", _joined(columns))
+
+    async def snapshots(some: Sequence[str]) -> tuple[str, dict[str, ZfsError]]:
+        kinds = ["-t", "snapshot,bookmark", "-d", "1"]
+        return await run_for_each(some, "zfs", "list", "-Hp", *kinds, "-o", versions)
+
+    if any(name in known for name in names):
+        text, failed = await datasets()
+        rows = read(names[0], partial(listing.looked_datasets, wanted=columns[1:]), text)
+        changed = [name for name, (dataset, _) in rows.items() if not unchanged(dataset, known.get(name))]
+        listed, gone = await snapshots(changed) if changed else ("", {})
+    else:
+        (text, failed), (listed, gone) = await asyncio.gather(datasets(), snapshots(names))
+        rows = read(names[0], partial(listing.looked_datasets, wanted=columns[1:]), text)
+        changed = list(names)
+    found: dict[str, Look | ZfsError] = {**failed, **gone}
+    of = read(names[0], partial(listing.looked_versions_of_many, noted=note is not None), listed)
     for name, (dataset, values) in rows.items():
-        if name in failed:
-            continue
-        before = None if name in changed else known[name]
-        of = listed.get(name, ((), (), {})) if before is None else versions_of(before)
-        found[name] = _look(dataset, values, of)
+        if name not in found:
+            kept = of.get(name, _NOTHING) if name in changed else versions_of(known[name])
+            found[name] = _look(dataset, values, kept)
     missing = (name for name in names if name not in found)
     return found | {name: errors.Unexpected(name, "zfs list said nothing of it") for name in missing}
 
@@ -89,7 +93,7 @@ def unchanged(dataset: Dataset, known: Look | None) -> bool:
 
 def versions_of(look: Look) -> listing.Versions:
     """All of it that is listed by itself."""
-    return look.snapshots, look.bookmarks, dict(look.notes)
+    return look.snapshots, look.bookmarks, look.notes
 
 
 def in_parts(names: Sequence[str]) -> Iterator[list[str]]:
