@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from node.errors import Exit, MeshkeepError
 from node.replication_check import Copy
+from node.roots import Seen
 from node.status import LATE_AFTER
 from replication.conflicts import Conflict
 from replication.guard import DEFAULT_PATIENCE, Patience
@@ -143,6 +144,7 @@ class Job:
     error: MeshkeepError | None = None
     conflict: Conflict | None = None
     rotate_once: int | None = None
+    roots: Seen | None = None
     as_of: int | None = None
     behind: int | None = None
     bases: tuple[int, ...] = ()

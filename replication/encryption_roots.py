@@ -21,13 +21,8 @@ _RECORD = re.compile(r"([0-9]{1,20}):([0-9]{1,20})")
 PASSPHRASE = "passphrase"
 
 
-def record_property(target_id: str) -> str:
-    """The user property of a source's dataset that says what root it had when first sent to that target."""
-    return f"meshkeep:root:{target_id}"
-
-
 def record(dataset_guid: int, root_guid: int) -> str:
-    """Its value. The dataset's own guid is in it because user properties are inherited: a child's is not its parent's."""
+    """What is noted of a dataset. Its own guid is in it because user properties are inherited: a child's is not its parent's."""
     return f"{dataset_guid}:{root_guid}"
 
 
@@ -53,7 +48,7 @@ def drift(source: Rooted, target: str, key_root: str | None) -> Conflict | None:
     *key_root* is the encryption root of the replica as the target says, by its name at home; None where it is not said.
     """
     if source.recorded is not None and source.recorded != source.root_guid:
-        accept = f"meshkeep replicate accept-root {source.dataset} {target}"
+        accept = f"meshkeep replicate accept-root {source.dataset}"
         own = source.root == source.dataset
         now = "is an encryption root of its own now" if own else f"inherits its key from {source.root} now"
         return Conflict(
