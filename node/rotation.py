@@ -23,8 +23,8 @@ async def keep_aside(link: Link, address: str, job: Job, source: SourceHistory, 
     Raises what a link raises. Whatever lies below goes along until the new replica is stored: so the job is noted as
     not stored before it is asked, and none of those begins anew.
     """
-    versions = sorted((*source.snapshots, *source.bookmarks), key=lambda one: one.createtxg)
-    history = sorted({one.guid for one in versions[-MOST_OFFERED:]})
+    versions = sorted((one.createtxg, one.guid) for one in (*source.snapshots, *source.bookmarks))
+    history = sorted({guid for _, guid in versions[-MOST_OFFERED:]})
     job.stored, job.rotate_once = False, None
     args = {
         "dataset": job.dataset,
