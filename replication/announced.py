@@ -7,7 +7,7 @@ another wrap makes every older snapshot unopenable. So other key material than t
 import base64
 from dataclasses import dataclass
 
-from replication.errors import KeyChanged, StreamRefused, TransferFailed
+from replication.errors import KeyChanged, NotAsListed, StreamRefused, TransferFailed
 from replication.jobs import ReceiveJob
 from zfs.stream import BadStreamHeader, Begin, KeyMaterial, crypt_payload, read_begin, resume_point
 
@@ -31,19 +31,34 @@ def payload_size(header: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """What one stream was announced as, and the fingerprint of the key it must come under (None: any)."""
+    """What one stream was announced as, and the fingerprint of the key it must come under (None: any).
+
+    `keys` and the ivset guids are what its source has listed, if it has: see `ReceiveJob` and `ReceiveStep`.
+    """
 
     to_guid: int
     from_guid: int | None
     raw: bool
     resuming: bool
     key_fingerprint: str | None
+    to_ivset: int | None = None
+    from_ivset: int | None = None
+    keys: tuple[str, ...] = ()
 
 
 def announced(job: ReceiveJob, number: int, pin: str | None) -> Announced:
     """The step of this number, under the key *pin*."""
     step = job.steps[number]
-    return Announced(step.to_guid, step.from_guid, job.raw, job.resuming and number == 0, pin)
+    return Announced(
+        to_guid=step.to_guid,
+        from_guid=step.from_guid,
+        raw=job.raw,
+        resuming=job.resuming and number == 0,
+        key_fingerprint=pin,
+        to_ivset=step.to_ivset,
+        from_ivset=step.from_ivset,
+        keys=job.keys,
+    )
 
 
 def judge(header: bytes, payload: bytes, job: Announced) -> Judged:
@@ -62,6 +77,8 @@ def judge(header: bytes, payload: bytes, job: Announced) -> Judged:
             f"the stream carries key material {_short(fingerprint)}, "
             f"the replica is pinned to {_short(job.key_fingerprint)}"
         )
+    if not refusal and (unlike := _not_as_listed(key, job)):
+        refusal = NotAsListed(unlike)
     return Judged(base64.b64encode(payload).decode("ascii"), fingerprint, refusal)
 
 
@@ -103,6 +120,21 @@ def _wrong_key_presence(begin: Begin, key: KeyMaterial | None) -> str:
     if not begin.raw and key is not None:
         return "it is not raw and carries key material"
     return ""
+
+
+def _not_as_listed(key: KeyMaterial | None, job: Announced) -> str:
+    """Another ivset guid under the right snapshot's guid is other ciphertext, and another key opens to other people."""
+    if key is None:
+        return "" if job.to_ivset is None else "it is not encrypted, but was when it was sent"
+    if job.keys and key.fingerprint() not in job.keys:
+        return (
+            f"it carries key material {_short(key.fingerprint())}, under which nothing of this was ever sent"
+        )
+    if job.to_ivset is not None and key.to_ivset_guid != job.to_ivset:
+        return f"its blocks are of IV set {key.to_ivset_guid}, but those that were sent are of {job.to_ivset}"
+    if job.from_guid is None or job.from_ivset is None or key.from_ivset_guid == job.from_ivset:
+        return ""
+    return f"it builds on IV set {key.from_ivset_guid}, but what was sent builds on {job.from_ivset}"
 
 
 def _raw(raw: bool) -> str:

@@ -91,6 +91,12 @@ class ZfsFailed(Transient):
     code = "zfs_failed"
 
 
+class NotAsListed(Permanent):
+    """What came back is not what its source has listed as sent. Nothing of it reached ZFS."""
+
+    code = "not_as_listed"
+
+
 class KeyChanged(Permanent):
     """The stream carries other key material than the replica is pinned to. Nothing was received."""
 

@@ -1,6 +1,6 @@
 """What a transfer worker is told and what it answers. All of it crosses a process border as JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -40,11 +40,13 @@ class SendJob:
 
 @dataclass(frozen=True, slots=True)
 class ReceiveStep:
-    """One stream to take as `snapshot` (full name), and what was announced of it."""
+    """One stream to take as `snapshot` (full name), and what was announced of it. An ivset guid of None: any will do."""
 
     snapshot: str
     to_guid: int
     from_guid: int | None
+    to_ivset: int | None = None
+    from_ivset: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class ReceiveJob:
     """Streams to take, one after the other. `resuming` is said of the first. `limit` in bytes per second.
 
     `key_fingerprint` is what the replica is pinned to; with None the key of the first step is the pin for the others.
+    `keys`, unless empty, are the fingerprints of which each must be one.
     """
 
     steps: tuple[ReceiveStep, ...]
@@ -59,6 +62,7 @@ class ReceiveJob:
     resuming: bool
     key_fingerprint: str | None = None
     limit: int | None = None
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +76,16 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class SendOutcome:
-    """`code` is that of a class in `replication.errors`, empty when all went out; `steps` counts those that did."""
+    """`code` is that of a class in `replication.errors`, empty when all went out; `steps` counts those that did.
+
+    `begin` is the payload of the first BEGIN record in base64, empty if none came or there is none in it.
+    """
 
     bytes: int
     steps: int = 0
     code: str = ""
     text: str = ""
+    begin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +111,13 @@ Outcome = SendOutcome | ReceiveOutcome
 Types = Mapping[str, tuple[type, ...]]
 
 _SEND_STEP: Types = {"snapshot": (str,), "base": (str, type(None))}
-_RECEIVE_STEP: Types = {"snapshot": (str,), "to_guid": (int,), "from_guid": (int, type(None))}
+_RECEIVE_STEP: Types = {
+    "snapshot": (str,),
+    "to_guid": (int,),
+    "from_guid": (int, type(None)),
+    "to_ivset": (int, type(None)),
+    "from_ivset": (int, type(None)),
+}
 _SEND: Types = {
     "steps": (list,),
     "raw": (bool,),
@@ -117,9 +131,10 @@ _RECEIVE: Types = {
     "resuming": (bool,),
     "key_fingerprint": (str, type(None)),
     "limit": (int, type(None)),
+    "keys": (list,),
 }
-_SEND_OUTCOME: Types = {"bytes": (int,), "steps": (int,), "code": (str,), "text": (str,)}
-_RECEIVE_OUTCOME: Types = {**_SEND_OUTCOME, "begin": (str,), "key_fingerprint": (str, type(None))}
+_SEND_OUTCOME: Types = {"bytes": (int,), "steps": (int,), "code": (str,), "text": (str,), "begin": (str,)}
+_RECEIVE_OUTCOME: Types = {**_SEND_OUTCOME, "key_fingerprint": (str, type(None))}
 _RECEIVED: Types = {"number": (int,), "begin": (str,), "key_fingerprint": (str, type(None))}
 
 
@@ -137,7 +152,10 @@ def receive_job(fields: Mapping[str, object]) -> ReceiveJob:
     """Check and build. Raises BadJob."""
     checked = _checked(fields, _RECEIVE, required=("steps", "raw", "resuming"))
     steps = tuple(ReceiveStep(**step) for step in _steps(checked.pop("steps"), _RECEIVE_STEP))
-    return ReceiveJob(steps=steps, **checked)
+    keys = tuple(checked.pop("keys", ()))
+    if not all(isinstance(key, str) for key in keys):
+        raise BadJob("a key is no fingerprint")
+    return ReceiveJob(steps=steps, keys=keys, **checked)
 
 
 def send_outcome(fields: Mapping[str, object]) -> SendOutcome:
@@ -169,7 +187,7 @@ def _steps(steps: list[object], types: Types) -> list[dict[str, Any]]:
 def _step(step: object, types: Types) -> dict[str, Any]:
     if not isinstance(step, Mapping):
         raise BadJob(f"{step!r} is no step")
-    checked = _checked(step, types, required=tuple(types))
+    checked = _checked(step, types, required=[name for name in types if not name.endswith("_ivset")])
     try:
         check_snapshot(checked["snapshot"])
     except InvalidName as error:
@@ -177,7 +195,7 @@ def _step(step: object, types: Types) -> dict[str, Any]:
     return checked
 
 
-def _checked(fields: Mapping[str, object], types: Types, *, required: tuple[str, ...]) -> dict[str, Any]:
+def _checked(fields: Mapping[str, object], types: Types, *, required: Sequence[str]) -> dict[str, Any]:
     if unknown := sorted(fields.keys() - types.keys()):
         raise BadJob(f"unknown fields: {', '.join(unknown)}")
     if missing := [name for name in required if name not in fields]:
