@@ -66,6 +66,7 @@ from node.replicator import Replicator
 from node.restore import Restorer
 from node.restore_host import HostRestorer
 from node.restore_verbs import RestoreVerbs
+from node.rotation_verbs import RotationVerbs
 from node.rulebook import Rules
 from node.sanoid_timer import SanoidTimer
 from node.scratch import Scratches
@@ -353,6 +354,9 @@ class Agent:
         api.register("replicate.pause", verbs.replicate_pause, access="root")
         api.register("replicate.resume", verbs.replicate_resume, access="root")
         api.register("replicate.leftovers", self.leftovers.verb, access="root")
+        settled = RotationVerbs(self.replicator, self.zfs)
+        api.register("replicate.rotate", settled.rotate, access="root")
+        api.register("replicate.accept-root", settled.accept_root, access="root")
         jobs = JobVerbs(self.replicator)
         api.register("jobs.list", jobs.listing, access="group")
         api.register("jobs.show", jobs.show, access="group")

@@ -1,6 +1,6 @@
 """The source's side of encryption roots: noted in ZFS before a dataset is first sent raw, looked at before each stream."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,17 +16,15 @@ ROOT = "meshkeep:root"
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One dataset as it was looked at: itself, what is noted of its root, and what the target says of its replica's."""
+    """One dataset as it was looked at, and what is noted of its root."""
 
     dataset: Dataset
     noted: str | None
-    key_root: str | None
 
 
-def seen(look: Look, answer: Mapping[str, Any]) -> Seen:
-    """*answer* is the target's; who does not say what the root is says nothing against it."""
-    told = answer.get("key_root")
-    return Seen(look.dataset, look.properties.get(ROOT), told if isinstance(told, str) else None)
+def seen(look: Look) -> Seen:
+    """*look* has been asked for `ROOT`."""
+    return Seen(look.dataset, look.properties.get(ROOT))
 
 
 class Roots:
@@ -47,7 +45,7 @@ class Roots:
             await self._zfs.set(name, {ROOT: record(one.dataset.guid, root_guid)})
         if decided.base is None or any(isinstance(step, Rotate) for step in decided.steps):
             return
-        conflict = drift(Rooted(name, root, root_guid, was), target, one.key_root)
+        conflict = drift(Rooted(name, root, root_guid, was), target)
         if conflict is not None:
             raise MeshkeepError(
                 conflict.text,

@@ -42,33 +42,20 @@ class Rooted:
     recorded: int | None
 
 
-def drift(source: Rooted, target: str, key_root: str | None) -> Conflict | None:
-    """Why the next raw incremental may not go, or None.
-
-    *key_root* is the encryption root of the replica as the target says, by its name at home; None where it is not said.
-    """
-    if source.recorded is not None and source.recorded != source.root_guid:
-        accept = f"meshkeep replicate accept-root {source.dataset}"
-        own = source.root == source.dataset
-        now = "is an encryption root of its own now" if own else f"inherits its key from {source.root} now"
-        return Conflict(
-            "encryption_root_changed",
-            (f"{source.dataset}: encryptionroot={source.root}, which is not the one when it was first sent",),
-            f"{source.dataset} {now}, and did not when it was first sent to {target}. Its next stream would put another "
-            "wrapped key over the one that the replica's older snapshots are opened with. If you did that, say so; "
-            f"{target} then asks at its own console whether the new key is to be taken. If you did not, somebody else did.",
-            accept,
-        )
-    if key_root is not None and key_root != source.dataset:
-        return Conflict(
-            "replica_root_changed",
-            (f"on {target} the encryption root of its replica is {key_root}",),
-            f"On {target} the replica of {source.dataset} was made to inherit the key of {key_root}. A raw stream would "
-            "leave it with a key that opens nothing (openzfs#12614), so none is sent. Have the old replica kept aside, "
-            "and a new one begun.",
-            f"meshkeep replicate rotate {source.dataset} {target}",
-        )
-    return None
+def drift(source: Rooted, target: str) -> Conflict | None:
+    """Why the next raw incremental may not go, or None."""
+    if source.recorded is None or source.recorded == source.root_guid:
+        return None
+    own = source.root == source.dataset
+    now = "is an encryption root of its own now" if own else f"inherits its key from {source.root} now"
+    return Conflict(
+        "encryption_root_changed",
+        (f"{source.dataset}: encryptionroot={source.root}, which is not the one when it was first sent",),
+        f"{source.dataset} {now}, and did not when it was first sent. Its next stream would put another wrapped key "
+        f"over the one that the older snapshots on {target} are opened with. If you did that, say so; {target} then "
+        "asks at its own console whether the new key is to be taken. If you did not, somebody else did.",
+        f"meshkeep replicate accept-root {source.dataset}",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,11 +48,15 @@ class TargetSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class TargetState:
-    """The replica as it is. A first stream cut short leaves `exists`, no snapshot, and a `resume`."""
+    """The replica as it is. A first stream cut short leaves `exists`, no snapshot, and a `resume`.
+
+    `key_root` is its encryption root by the name at home: its own, or somebody there changed it. None: not said.
+    """
 
     exists: bool
     snapshots: tuple[TargetSnapshot, ...] = ()
     resume: ResumeState | None = None
+    key_root: str | None = None
 
     def oldest_first(self) -> list[TargetSnapshot]:
         """The snapshots in the order in which the target has them."""

@@ -16,6 +16,7 @@ target keeps what it has aside under another name, and a new replica is begun. S
 What the rule does not select is not sent. It may all the same be the base: of an earlier rule, or of a seed.
 """
 
+from dataclasses import replace
 from itertools import pairwise
 
 from replication import conflicts
@@ -41,12 +42,14 @@ def plan(source: SourceHistory, target: TargetState | None, rule: Rule) -> Plan 
 def _settled(source: SourceHistory, there: TargetState, conflict: Conflict, rule: Rule) -> Plan | Conflict:
     """A replica that has to make way is kept aside if the rule says so, and if there is something to take its place."""
     replacing = _to_send(source, None, rule)
-    if rule.on_divergence != "rotate" or conflict.kind not in conflicts.REPLACED or not replacing:
+    if conflict.kind not in conflicts.REPLACED or not replacing:
         return conflict
+    newest = there.oldest_first()[-1]
+    if rule.on_divergence != "rotate":
+        return replace(conflict, newest=newest.guid)
     steps: list[Step] = []
     if there.resume is not None:
         steps.append(Abort(there.resume.to_guid, "the replica it would add to is kept aside"))
-    newest = there.oldest_first()[-1]
     steps.append(Rotate(newest.guid, f"the replica that ends with @{newest.name} is kept aside: {conflict.text}"))
     steps += _onwards(replacing, None, _Names(()))
     reasons = (conflict.text, "the rule says to keep the old replica aside under another name, and to begin a new one")
@@ -58,6 +61,8 @@ def _refusal(source: SourceHistory, there: TargetState, rule: Rule) -> Conflict 
         return conflicts.plaintext(source, rule)
     if there.snapshots and rule.raw != source.encrypted:
         return conflicts.mode_changed(source, rule)
+    if there.snapshots and source.encrypted and there.key_root not in (None, source.dataset):
+        return conflicts.replica_root(source, rule, str(there.key_root))
     if there.exists and not there.snapshots and there.resume is None and _to_send(source, None, rule):
         return conflicts.occupied(source, rule)
     return None

@@ -8,6 +8,7 @@ import click
 from node import client
 from node.cli import output
 from node.cli.base import flags, group
+from node.cli.confirm import confirm
 from node.cli.progress import watch
 
 __all__ = ["outcome", "replicate"]
@@ -21,12 +22,49 @@ replicate = group("replicate", "Keep copies of a dataset on other nodes.")
 @click.option("--no-wait", is_flag=True, help="Do not wait for the first copy.")
 @click.option("-r", "--recursive", is_flag=True, help="With all datasets below it, those to come too.")
 @click.option("--exclude", multiple=True, metavar="DATASET", help="Not this one, nor what is below it.")
-def add(dataset: str, node: str, no_wait: bool, recursive: bool, exclude: tuple[str, ...]) -> None:
+@click.option(
+    "--on-divergence",
+    type=click.Choice(["conflict", "rotate"]),
+    help="A copy that nothing leads on from waits for you, or is kept aside and a new one begun.",
+)
+def add(
+    dataset: str,
+    node: str,
+    no_wait: bool,
+    recursive: bool,
+    exclude: tuple[str, ...],
+    on_divergence: str | None,
+) -> None:
     """Keep a copy of DATASET on NODE. It is renewed after each snapshot, raw if encrypted, and resumable."""
     if exclude and not recursive:
         raise click.UsageError("--exclude means nothing without -r")
     args: dict[str, Any] = {"dataset": dataset, "node": node, "wait": not no_wait}
+    if on_divergence is not None:
+        args["on_divergence"] = on_divergence
     _streamed("replicate.add", args | ({"recursive": True, "exclude": list(exclude)} if recursive else {}))
+
+
+@replicate.command("rotate")
+@click.argument("dataset")
+@click.argument("node")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def rotate(dataset: str, node: str, yes: bool) -> None:
+    """Where DATASET does not lead on from NODE's copy: that is kept aside there, whole, and a new copy is begun."""
+    args: dict[str, Any] = {"dataset": dataset, "node": node}
+    found = client.call("replicate.rotate", args)
+    if not yes:
+        for line in (found["text"], *(f"  {one}" for one in found["evidence"])):
+            output.say(line)
+    confirm(f"keep the copy of {dataset} on {node} aside, and send all of it anew", dataset, yes=yes)
+    _streamed("replicate.rotate", args | {"newest": found["newest"]})
+
+
+@replicate.command("accept-root")
+@click.argument("dataset")
+def accept_root(dataset: str) -> None:
+    """You gave DATASET another encryption root, and mean it. Its targets then ask about the new key at their consoles."""
+    result = client.call("replicate.accept-root", {"dataset": dataset})
+    output.emit(result, [f"{dataset}  has the key of {result['root']}, as you say"], as_json=flags().json)
 
 
 @replicate.command("run")
