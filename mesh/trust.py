@@ -323,7 +323,7 @@ class Trust:
     def _place_decree(self, item: Signed[Decree]) -> Outcome:
         """Of one slot the highest version counts, and of one version the lowest oid, as with records."""
         by_genesis = mesh_id(item.signer) == self.mesh_id
-        if not by_genesis and item.signer not in self._admins:
+        if item.signer not in self._admins and not by_genesis:
             return self._wait(cast(Item, item))
         old = self._decrees.get(item.value.slot)
         if old is not None and old.oid == item.oid:

@@ -5,6 +5,7 @@ A raw incremental overwrites the replica's wrapped key (openzfs#12614), so each 
 an old wrap can be put back at restore. What is kept is ciphertext; the file says nothing without the passphrase.
 """
 
+import asyncio
 import base64
 import binascii
 import json
@@ -58,10 +59,13 @@ class Pending:
 
 
 class KeyArchive:
-    """One small file a key and dataset, below *root*, and one for what is pending of a dataset."""
+    """One small file a key and dataset, below *root*, and one for what is pending of a dataset. Whoever pins a key or
+    drops wraps holds `turn`.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self.turn = asyncio.Lock()
 
     def _folder(self, owner: str, source: str) -> Path:
         return self._root / owner / check_dataset(source).replace("/", "%")
@@ -83,6 +87,23 @@ class KeyArchive:
     def has(self, owner: str, source: str, fingerprint: str) -> bool:
         """Whether that wrap could be put back."""
         return self.path(owner, source, fingerprint).exists()
+
+    def replicas(self) -> list[tuple[str, str]]:
+        """(owner, dataset) of everything that a wrap is archived of."""
+        found = (path.relative_to(self._root).parts for path in self._root.glob("*/*") if path.is_dir())
+        return sorted((owner, folder.replace("%", "/")) for owner, folder in found)
+
+    def wraps(self, owner: str, source: str) -> list[str]:
+        """The fingerprints of the wraps that are kept. A damaged file is left out, and so never dropped."""
+        found = []
+        for path in self._folder(owner, source).glob("*.json"):
+            if path.name != _PENDING and (fingerprint := _fingerprint_in(path)):
+                found.append(fingerprint)
+        return sorted(found)
+
+    def drop(self, owner: str, source: str, fingerprint: str) -> None:
+        """Nothing that is stored was received under that wrap. It cannot be had again."""
+        self.path(owner, source, fingerprint).unlink(missing_ok=True)
 
     # -- what waits for a person -------------------------------------------------------------------------------
 
@@ -123,6 +144,15 @@ class KeyArchive:
 def short(fingerprint: str) -> str:
     """As people see it, and as much of it as they have to type."""
     return fingerprint[:SHORT]
+
+
+def _fingerprint_in(path: Path) -> str:
+    try:
+        found = str(json.loads(path.read_text())["fingerprint"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        log.warning("%s is damaged, and left as it is: %s", path, error)
+        return ""
+    return found if path.name == f"{found[:32]}.json" else ""
 
 
 def _read(path: Path) -> Pending | None:

@@ -1,14 +1,17 @@
 """The console's word on keys: which of those that were offered for stored replicas are their owners' own.
 
 These verbs are for root on this host alone. No peer has them, neither the source (it may be the thief) nor an admin.
+The recovery key has the same word from afar, by a signed object that names this node, the replica and both keys.
 """
 
+import contextlib
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any
 
 from node.api import Api, Request
+from node.decrees import Approval
 from node.errors import Exit, MeshkeepError
 from node.key_archive import SHORT, KeyArchive, Pending, short
 from node.replica_places import KEY, Terms
@@ -19,10 +22,12 @@ from zfs.door import Zfs
 log = logging.getLogger(__name__)
 
 LOOK = "meshkeep key pending"
+WORD = "meshkeep:key-word"
+"""Up to which version the recovery key's words about a replica are spent: each is good once."""
 
 
 class KeyApprovals:
-    """`named` gives the name of a node id."""
+    """`named` gives the name of a node id, `words` what the recovery key said to this node about keys."""
 
     def __init__(
         self,
@@ -31,11 +36,13 @@ class KeyApprovals:
         *,
         terms: Callable[[], Awaitable[Terms | None]],
         named: Callable[[str], str] = str,
+        words: Callable[[], Collection[Approval]] = tuple,
     ) -> None:
         self._zfs = zfs
         self._keys = keys
         self._terms = terms
         self._named = named
+        self._words = words
 
     def register(self, api: Api) -> None:
         """Everyone on this host may see what waits; root decides."""
@@ -79,17 +86,62 @@ class KeyApprovals:
                 raise _another(self._label(chosen[0]), chosen[0])
         if not request.args.get("without_old"):
             self._refuse_without_old(chosen)
-        approved = [await self._pin(one) for one in chosen]
+        approved = [await self._pin(one, self._spent(one), "at the console") for one in chosen]
         return {"schema": "meshkeep.key-approve/1", "approved": approved}
 
     async def refuse(self, request: Request) -> dict[str, Any]:
         """Forget what was offered. It is refused again if it comes again."""
         one = self._one(self._keys.pending(), str(request.args.get("which") or ""))
+        terms, spent = await self._terms(), self._spent(one)
+        if terms is not None and spent:
+            with contextlib.suppress(errors.NotFound):
+                await self._zfs.set(f"{terms.root}/{one.owner}/{one.dataset}", {WORD: str(spent)})
         self._keys.forget(one.owner, one.dataset)
         log.warning("the key offered for %s was refused at the console", self._label(one))
         return {"schema": "meshkeep.key-refuse/1", "refused": self._as_json(one, [])}
 
-    async def _pin(self, one: Pending) -> dict[str, Any]:
+    # -- the recovery key --------------------------------------------------------------------------------------
+
+    async def follow(self) -> None:
+        """Pin what waits and the recovery key approved. Its word is of these two keys, and good once."""
+        words = {(one.owner, one.dataset, one.pinned, one.offered): one for one in self._words()}
+        for one in self._keys.pending() if words else ():
+            word = words.get((one.owner, one.dataset, one.pinned, one.fingerprint))
+            if word is None or not await self._fresh(word):
+                continue
+            if not self._keys.has(one.owner, one.dataset, one.pinned):
+                log.warning(
+                    "the recovery key approves a key of %s, but the old one is lost", self._label(one)
+                )
+                continue
+            with contextlib.suppress(MeshkeepError):  # what it was for is gone, and that is told
+                await self._pin(one, word.version, "by the recovery key")
+
+    async def _fresh(self, word: Approval) -> bool:
+        """Whether the word was not spent, and what it would replace is what is pinned. Only what stands on the replica
+        itself counts, not what it has from the one above it."""
+        terms = await self._terms()
+        if terms is None:
+            return False
+        try:
+            found = await self._zfs.get(f"{terms.root}/{word.owner}/{word.dataset}", [KEY, WORD])
+        except errors.NotFound:
+            return False
+        pinned, spent = found[KEY], found[WORD]
+        known = int(spent.value) if spent.source == "local" and spent.value.isdecimal() else 0
+        return (pinned.source, pinned.value) == ("local", word.pinned) and word.version > known
+
+    def _spent(self, one: Pending) -> int:
+        """The version of the newest word of the recovery key about that replica, 0 for none: root here has the last."""
+        about = (one.owner, one.dataset)
+        return max((word.version for word in self._words() if (word.owner, word.dataset) == about), default=0)
+
+    async def offered(self, owners: Collection[str] | None) -> dict[str, Any]:
+        """For peers: what waits of the replicas of *owners*, None for all of them."""
+        waiting = [one for one in self._keys.pending() if owners is None or one.owner in owners]
+        return {"offered": [self._as_json(one, waiting) for one in waiting]}
+
+    async def _pin(self, one: Pending, spent: int, how: str) -> dict[str, Any]:
         """Archived first, then pinned, then forgotten: after a crash in between it is approved again."""
         terms = await self._terms()
         dataset = f"{terms.root}/{one.owner}/{one.dataset}" if terms else ""
@@ -104,13 +156,16 @@ class KeyApprovals:
                 exit=Exit.NOT_FOUND,
                 why="what waited for it is forgotten",
             ) from None
-        self._keys.keep(one.owner, one.dataset, one.fingerprint, one.payload)
-        await self._zfs.set(dataset, {KEY: one.fingerprint})
+        changes = {KEY: one.fingerprint} | ({WORD: str(spent)} if spent else {})
+        async with self._keys.turn:
+            self._keys.keep(one.owner, one.dataset, one.fingerprint, one.payload)
+            await self._zfs.set(dataset, changes)
         self._keys.forget(one.owner, one.dataset)
         log.warning(
-            "key %s of %s was approved at the console, in place of %s",
+            "key %s of %s was approved %s, in place of %s",
             short(one.fingerprint),
             self._label(one),
+            how,
             short(one.pinned),
         )
         return self._as_json(one, [])

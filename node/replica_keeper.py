@@ -15,11 +15,13 @@ from typing import Any
 
 from mesh.identity import valid_node_id
 from node.api import Request
+from node.promises import Promises
 from node.replica_places import RECEIVED, Terms
 from node.status import Problem
 from replication.guard import FLOOR_HOLD
 from replication.target_clock import Marks, Reading, begin, dump, elapsed, load, look, vouched, why
 from replication.target_retention import Keep, Stored, Verdict, this_run, verdicts
+from replication.terms import NOTICE, Agreed
 from zfs import errors
 from zfs.door import Zfs
 from zfs.model import Look, Snapshot
@@ -55,11 +57,14 @@ class _Replica:
 
 @dataclass(frozen=True, slots=True)
 class _Survey:
-    """All that is stored, and what was remembered, at one reading of the clocks."""
+    """All that is stored, and what was remembered, at one reading of the clocks. `longest` is the longest time, in
+    seconds, that anything here waits for.
+    """
 
     root: str
     now: Reading
-    keep: Keep
+    longest: int
+    owners: tuple[str, ...]
     replicas: tuple[_Replica, ...]
     marks: Marks
 
@@ -78,14 +83,14 @@ class ReplicaKeeper:
         zfs: Zfs,
         *,
         terms: Callable[[], Awaitable[Terms | None]],
-        keep: Callable[[], Keep],
+        promises: Promises,
         receiving: Callable[[], Collection[str]],
         named: Callable[[str], str] = str,
         clock: Callable[[], Reading] = host_clock,
     ) -> None:
         self._zfs = zfs
         self._terms = terms
-        self._keep = keep
+        self._promises = promises
         self._receiving = receiving
         self._named = named
         self._clock = clock
@@ -104,17 +109,23 @@ class ReplicaKeeper:
                 f"{self._jump}: no stored snapshot goes until somebody has looked whether the clock is right"
             )
             found.append(Problem("clock_jumped", text, VOUCH))
-        return found
+        return [*found, *self._promises.problems()]
 
     async def tend(self) -> None:
-        """A round, unless the last one was less than an hour ago."""
+        """A round, unless the last one was less than an hour ago; what was said meanwhile is heard at once."""
         async with self._one_at_a_time:
-            if not await self._due():
+            due = await self._due()
+            if not due and not self._promises.news:
                 return
-            self._trouble = {}
+            if due:
+                self._trouble = {}
             survey = await self._survey()
-            if survey is not None:
+            if survey is None:
+                return
+            if due:
                 await self._round(survey)
+            else:
+                await self._promises.settle(survey.root, survey.owners, survey.marks, survey.now.wall)
 
     # -- looking -----------------------------------------------------------------------------------------------
 
@@ -145,16 +156,23 @@ class ReplicaKeeper:
         root = await self._root()
         if root is None:
             return None
-        replicas = []
+        replicas, owners = [], []
         for dataset in await self._zfs.datasets(root):
             owner, slash, source = dataset.name.removeprefix(root + "/").partition("/")
-            if slash and valid_node_id(owner):
+            if not valid_node_id(owner):
+                continue
+            if slash:
                 replica = await self._look(owner, source, dataset.name)
                 replicas += [replica] if replica else []
-        now, keep = self._clock(), self._keep()
-        newest = max((at for replica in replicas for at in replica.receipts.values()), default=0)
-        marks = look(await self._remembered(root) or begin(now), now, newest, keep.floor)
-        return _Survey(root, now, keep, tuple(replicas), marks)
+            else:
+                owners.append(owner)
+        agreed = [await self._promises.noted(root, owner) for owner in owners]
+        longest = max((self._promises.keep(one).floor for one in agreed), default=0)
+        now, longest = self._clock(), max(longest, NOTICE)
+        noted = [at for replica in replicas for at in replica.receipts.values()]
+        noted += [one.waiting.since for one in agreed if one.waiting]
+        marks = look(await self._remembered(root) or begin(now), now, max(noted, default=0), longest)
+        return _Survey(root, now, longest, tuple(owners), tuple(replicas), marks)
 
     async def _look(self, owner: str, source: str, dataset: str) -> _Replica | None:
         """None where there is no snapshot, or it cannot be listed: the others must not wait for it."""
@@ -170,17 +188,20 @@ class ReplicaKeeper:
         receipts = {name: at for name, text in notes.items() if (at := _time(text)) is not None}
         return _Replica(owner, source, seen, receipts) if seen.snapshots else None
 
-    async def _verdicts(self, survey: _Survey, replica: _Replica) -> list[Verdict]:
-        """Of one replica, with what others hold, and no more that goes than one round may let go."""
+    async def _keep(self, survey: _Survey, owner: str) -> Keep:
+        return self._promises.keep(await self._promises.noted(survey.root, owner))
+
+    async def _verdicts(self, survey: _Survey, replica: _Replica, keep: Keep) -> list[Verdict]:
+        """Of one replica, with what others hold: all that may go."""
         stored = [Stored(one, survey.counted(replica, one)) for one in replica.look.snapshots]
         base = replica.look.resume.from_guid if replica.look.resume else None
         at = survey.now.wall
         held: dict[str, list[str]] = {}
-        for verdict in verdicts(survey.keep, stored, at, base=base):
+        for verdict in verdicts(keep, stored, at, base=base):
             if verdict.goes and verdict.snapshot.holds:
                 tags = await self._zfs.holds(verdict.snapshot.full_name)
                 held[verdict.snapshot.name] = [tag for tag in tags if tag != FLOOR_HOLD]
-        return this_run(verdicts(survey.keep, stored, at, base=base, held=held))
+        return verdicts(keep, stored, at, base=base, held=held)
 
     # -- acting ------------------------------------------------------------------------------------------------
 
@@ -188,16 +209,21 @@ class ReplicaKeeper:
         self._looked = survey.now
         await self._zfs.set(survey.root, {MARKS: dump(survey.marks)})
         self._told(why(survey.marks, survey.now))
+        await self._promises.settle(survey.root, survey.owners, survey.marks, survey.now.wall)
         for replica in survey.replicas:
             if replica.dataset in self._receiving():
                 continue
             try:
-                await self._tend_one(survey, replica)
+                async with (
+                    self._promises.turn
+                ):  # nobody is told of a longer floor while the shorter is followed
+                    await self._tend_one(survey, replica)
             except errors.ZfsError as error:
                 self._failed(replica.dataset, f"cannot tend {replica.dataset}: {error}")
 
     async def _tend_one(self, survey: _Survey, replica: _Replica) -> None:
-        found = await self._verdicts(survey, replica)
+        keep = await self._keep(survey, replica.owner)
+        found = this_run(await self._verdicts(survey, replica, keep))
         going = [] if survey.marks.jump else [verdict for verdict in found if verdict.goes]
         leaving = {verdict.snapshot.name for verdict in going}
         staying = [one for one in replica.look.snapshots if one.name not in leaving]
@@ -247,7 +273,8 @@ class ReplicaKeeper:
         }
 
     async def _planned(self, survey: _Survey, replica: _Replica) -> dict[str, Any]:
-        found = await self._verdicts(survey, replica)
+        keep = await self._keep(survey, replica.owner)
+        found = this_run(await self._verdicts(survey, replica, keep))
         return {
             "owner": replica.owner,
             "node": self._named(replica.owner),
@@ -264,6 +291,30 @@ class ReplicaKeeper:
             ],
         }
 
+    async def freed(self, owner: str, floor: int) -> list[str]:
+        """The snapshots of *owner* that could go, in time, with that floor, and not with the one that it has now."""
+        async with self._one_at_a_time:
+            survey = await self._survey()
+            if survey is None:
+                return []
+            now = await self._keep(survey, owner)
+            then = self._promises.keep(Agreed(floor))
+            found = []
+            for replica in (one for one in survey.replicas if one.owner == owner):
+                staying = {v.snapshot.name for v in await self._verdicts(survey, replica, now) if not v.goes}
+                found += [
+                    f"{replica.source}@{verdict.snapshot.name}"
+                    for verdict in await self._verdicts(survey, replica, then)
+                    if verdict.goes and verdict.snapshot.name in staying
+                ]
+        return found
+
+    async def clock(self) -> tuple[Marks, int] | None:
+        """What is remembered of the clock, and what it says; None where nothing is stored."""
+        root = await self._root()
+        now = self._clock()
+        return (await self._remembered(root) or begin(now), now.wall) if root else None
+
     async def vouch(self, _: Request) -> dict[str, Any]:
         """A person at this host says that the clock is right: rounds go on, at the price that `vouched` names."""
         async with self._one_at_a_time:
@@ -271,7 +322,7 @@ class ReplicaKeeper:
             if survey is None or not survey.marks.jump:
                 return {"schema": "meshkeep.storage-vouch/1", "vouched": False, "counts_anew": False}
             await self._correct(survey)
-            marks = vouched(survey.marks, survey.now, survey.keep.floor)
+            marks = vouched(survey.marks, survey.now, survey.longest)
             await self._zfs.set(survey.root, {MARKS: dump(marks)})
             self._told("")
             self._looked = survey.now
@@ -285,6 +336,7 @@ class ReplicaKeeper:
             for one in replica.look.snapshots:
                 if replica.receipts.get(one.name, 0) > survey.now.wall:
                     await self._zfs.set(one.full_name, {RECEIVED: str(survey.now.wall)})
+        await self._promises.correct(survey.root, survey.owners, survey.now.wall)
 
 
 def _time(text: str) -> int | None:

@@ -32,12 +32,23 @@ class Storage:
         self.roots = (terms.root,)
         return terms
 
+    def origin(self) -> str:
+        """Where it comes from that replicas lie where they lie."""
+        granted = self._local.terms()
+        if granted is not None and granted.under:
+            return "invite"
+        return "configuration" if self._under() else "the pools there are"
+
     def keep(self, policy: Keep, agreed: int | None = None) -> Keep:
         """*policy*, with a floor of at least the seconds that were *agreed* for one node, else that a vault's invite
         promised to all.
         """
         least = self.promised() if agreed is None else agreed
         return replace(policy, floor=max(policy.floor, least))
+
+    def granted(self) -> bool:
+        """Whether this node came by an invite that has terms."""
+        return self._local.terms() is not None
 
     def promised(self) -> int:
         """The floor, in seconds, that a vault's invite promised; 0 for none."""

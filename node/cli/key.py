@@ -11,6 +11,7 @@ from node import client
 from node.cli import output
 from node.cli.base import flags, group
 from node.cli.passphrase import read_passphrase
+from node.cli.words import read_words
 
 __all__ = ["key"]
 
@@ -68,7 +69,8 @@ def pending(which: str | None) -> None:
     output.emit(result, _waiting(result["pending"], time.time()), as_json=flags().json)
 
 
-def _waiting(waiting: Sequence[Mapping[str, Any]], now: float) -> list[str]:
+def _waiting(waiting: Sequence[Mapping[str, Any]], now: float, node: str | None = None) -> list[str]:
+    """*node* is where it waits, if that is not here."""
     if not waiting:
         return ["no key waits for your word"]
     rows = [
@@ -84,6 +86,8 @@ def _waiting(waiting: Sequence[Mapping[str, Any]], now: float) -> list[str]:
     first = waiting[0]
     short, place = first["offered"][:SHORT], f"{first['node']}:{first['dataset']}"
     lines = output.table(["REPLICA", "PINNED", "OFFERED", "SINCE", "BY"], rows)
+    if node is not None:
+        return [*lines, "", f"it was:  meshkeep key approve {node} {place} {short} --recovery"]
     lines += [
         "",
         "Ask the owner whether the key was changed, not over a host that may be in other hands.",
@@ -98,12 +102,34 @@ def _waiting(waiting: Sequence[Mapping[str, Any]], now: float) -> list[str]:
     return lines
 
 
+@key.command("offered")
+@click.argument("node")
+def offered(node: str) -> None:
+    """Other keys that were offered for what NODE stores of this host's; for an admin, of everyone's."""
+    result = client.call("key.offered", {"node": node})
+    output.emit(result, _waiting(result["pending"], time.time(), node), as_json=flags().json)
+
+
 @key.command("approve")
-@click.argument("words", metavar="[OWNER:DATASET] FINGERPRINT", nargs=-1)
+@click.argument("words", metavar="[NODE] [OWNER:DATASET] FINGERPRINT", nargs=-1)
 @click.option("--all-of", metavar="OWNER", help="All that wait under the same passphrase as that key.")
 @click.option("--without-old", is_flag=True, help="Though the old key is not in the archive to be put back.")
-def approve(words: tuple[str, ...], all_of: str | None, without_old: bool) -> None:
-    """Take the key that was offered. What is stored opens with the new passphrase from the next stream on."""
+@click.option("--recovery", is_flag=True, help="On NODE, with the 24 recovery words, which are asked for.")
+@click.option(
+    "--words-file", type=click.Path(path_type=Path), metavar="FILE", help="Where they are, - for stdin."
+)
+def approve(
+    words: tuple[str, ...], all_of: str | None, without_old: bool, recovery: bool, words_file: Path | None
+) -> None:
+    """Take the key that was offered. What is stored opens with the new passphrase from the next stream on.
+
+    At the console of the host that stores it; from anywhere else only with --recovery, and NODE.
+    """
+    if recovery or words_file is not None:
+        if len(words) != 3 or all_of or without_old:
+            raise click.UsageError("with --recovery give NODE OWNER:DATASET FINGERPRINT, and nothing else")
+        _approve_afar(*words, read_words(words_file))
+        return
     if len(words) != (1 if all_of else 2):
         raise click.UsageError("give OWNER:DATASET FINGERPRINT, or --all-of OWNER FINGERPRINT")
     args: dict[str, Any] = {"fingerprint": words[-1]}
@@ -111,6 +137,17 @@ def approve(words: tuple[str, ...], all_of: str | None, without_old: bool) -> No
     result = client.call("key.approve", args | ({"without_old": True} if without_old else {}))
     lines = [
         f"{one['node']}:{one['dataset']}  pinned to {one['offered'][:SHORT]}; the next stream goes through"
+        for one in result["approved"]
+    ]
+    output.emit(result, lines, as_json=flags().json)
+
+
+def _approve_afar(node: str, which: str, fingerprint: str, words: list[str]) -> None:
+    args = {"node": node, "which": which, "fingerprint": fingerprint, "words": words}
+    result = client.call("key.approve_afar", args)
+    lines = [
+        f"{one['node']}:{one['dataset']}  {one['offered'][:SHORT]} is approved by the recovery key, "
+        f"and pinned as soon as {node} hears of it"
         for one in result["approved"]
     ]
     output.emit(result, lines, as_json=flags().json)

@@ -1,4 +1,4 @@
-"""vault: set up a host that only stores, and see what it lets go."""
+"""vault: set up a host that only stores, see what it lets go, and on what terms it keeps things."""
 
 import time
 from collections.abc import Mapping
@@ -9,10 +9,13 @@ import click
 from node import client
 from node.cli import output
 from node.cli.base import flags, group
+from node.cli.terms import cancel, extend, shorten, terms
 
 __all__ = ["vault"]
 
-vault = group("vault", "Set up a host that only stores.")
+vault = group("vault", "Set up a host that only stores; what it lets go, and on what terms it keeps things.")
+for command in (terms, extend, shorten, cancel):
+    vault.add_command(command)
 
 
 @vault.command("prepare")

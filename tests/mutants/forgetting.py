@@ -212,8 +212,8 @@ KEEPER = (
     Mutant(
         "the configuration shortens the floor that a vault's invite promised",
         "node/storage.py",
-        "floor=max(policy.floor, promised)",
-        "floor=policy.floor or promised",
+        "floor=max(policy.floor, least)",
+        "floor=policy.floor or least",
         _KEEPER,
     ),
 )

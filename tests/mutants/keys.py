@@ -58,10 +58,10 @@ KEYS = (
     Mutant(
         "a key is pinned before it is in the archive",
         "node/key_verbs.py",
-        "        self._keys.keep(one.owner, one.dataset, one.fingerprint, one.payload)\n"
-        "        await self._zfs.set(dataset, {KEY: one.fingerprint})\n",
-        "        await self._zfs.set(dataset, {KEY: one.fingerprint})\n"
-        "        self._keys.keep(one.owner, one.dataset, one.fingerprint, one.payload)\n",
+        "            self._keys.keep(one.owner, one.dataset, one.fingerprint, one.payload)\n"
+        "            await self._zfs.set(dataset, changes)\n",
+        "            await self._zfs.set(dataset, changes)\n"
+        "            self._keys.keep(one.owner, one.dataset, one.fingerprint, one.payload)\n",
         _APPROVAL,
     ),
     Mutant(

@@ -11,6 +11,7 @@ import pytest
 from mesh.invite import VaultTerms
 from node.api import Request
 from node.local_state import LocalState
+from node.promises import Promises
 from node.replica_keeper import MARKS, VOUCH, ReplicaKeeper, host_clock
 from node.replica_places import RECEIVED, Terms
 from node.storage import Storage
@@ -85,7 +86,7 @@ class World:
         return ReplicaKeeper(
             self.zfs,
             terms=terms,
-            keep=lambda: self.keep,
+            promises=Promises(self.zfs, keep=lambda _: self.keep),
             receiving=lambda: self.receiving,
             clock=self.reading,
         )
