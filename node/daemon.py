@@ -34,6 +34,7 @@ from node.checks import Checks
 from node.clock import ClockWatch
 from node.commands import Commands
 from node.copies import keepers
+from node.decrees import Decrees
 from node.drill import Drill
 from node.drill_rounds import DrillRounds
 from node.errors import Exit, MeshkeepError
@@ -58,6 +59,7 @@ from node.overview import Overview
 from node.own_keys import OwnKeys
 from node.peer_api import PeerApi
 from node.policy_verbs import PolicyVerbs
+from node.promises import Promises
 from node.prune_verbs import PruneVerbs
 from node.pruner import Pruner
 from node.replica_keeper import ReplicaKeeper
@@ -78,9 +80,12 @@ from node.status import Problem
 from node.storage import Storage
 from node.systemd import Notifier
 from node.taker import Taker
+from node.terms_desk import TermsDesk
+from node.terms_verbs import TermsVerbs
 from node.transfers import Workers, worker_command
 from node.verbs import DataVerbs
 from node.version import version
+from node.wrap_rounds import WrapRounds
 from zfs.errors import NotFound, ZfsError
 from zfs.libzfs import LibZfs
 from zfs.names import InvalidName, parent_of
@@ -120,6 +125,7 @@ class Agent:
         self._reported = asyncio.Event()
         self._stopping = asyncio.Event()
         self._rules_changed = asyncio.Event()
+        self._told = asyncio.Event()
         self._known: dict[str, str] = {}
         self._gossip: Gossip | None = None
         self._server: LinkServer | None = None
@@ -153,11 +159,25 @@ class Agent:
             now=time.time,
             named=self._name_of,
         )
-        self.approvals = KeyApprovals(self.zfs, keys, terms=self.storage.terms, named=self._name_of)
+        self.decrees = Decrees(self.mesh, heard=self.mesh.local.heard)
+        self.approvals = KeyApprovals(
+            self.zfs,
+            keys,
+            terms=self.storage.terms,
+            named=self._name_of,
+            words=self.decrees.approvals,
+        )
+        self.wraps = WrapRounds(self.zfs, keys, terms=self.storage.terms)
+        self.promises = Promises(
+            self.zfs,
+            keep=lambda agreed: self.storage.keep(self._settings.keep, agreed),
+            words=self.decrees.words,
+            named=self._name_of,
+        )
         self.keeper = ReplicaKeeper(
             self.zfs,
             terms=self.storage.terms,
-            keep=lambda: self.storage.keep(self._settings.keep),
+            promises=self.promises,
             receiving=lambda: self.replicas.receiving,
             named=self._name_of,
         )
@@ -226,7 +246,22 @@ class Agent:
             now=time.time,
         )
         desk = ManifestDesk(self.mesh, ManifestStore(self._places.state / "manifests"), time.time)
-        self.peer_api = PeerApi(self.mesh, self.exchange, self.replicas, desk)
+        self.terms = TermsVerbs(
+            self.mesh,
+            TermsDesk(
+                self.zfs,
+                self.storage,
+                self.promises,
+                self.keeper,
+                policy=lambda: self._settings.keep,
+                named=self._name_of,
+                admitted=lambda: self.mesh.me().created if self.mesh.admitted else None,
+            ),
+            self.decrees,
+            self.approvals,
+            tell=self.exchange.tell_everyone,
+        )
+        self.peer_api = PeerApi(self.mesh, self.exchange, self.replicas, desk, self.terms.answers())
         self.admissions = Admissions(
             self.mesh,
             IssuerDoor(self.wireguard),
@@ -368,6 +403,7 @@ class Agent:
         api.register("storage.vouch", self.keeper.vouch, access="root")
         api.register("storage.plan", self.keeper.plan, access="group")
         self.approvals.register(api)
+        self.terms.register(api)
         self.own_keys.register(api)
         api.register("mount", verbs.mount, access="root")
         api.register("umount", verbs.umount, access="root")
@@ -489,6 +525,7 @@ class Agent:
 
     def _mesh_changed(self) -> None:
         self._news.set()
+        self._told.set()
         self.exchange.news()
 
     async def _keep_mesh(self) -> None:
@@ -635,10 +672,15 @@ class Agent:
             await asyncio.sleep(SHARE_S)
 
     async def _keep_replicas(self) -> None:
-        """What is stored for others and kept no longer goes, a little at a time."""
+        """What is stored for others and kept no longer goes, a little at a time; what was said of it is followed."""
         while True:
             await self._step("retention_failed", "stored snapshots are not tended", self.keeper.tend)
-            await asyncio.sleep(TEND_REPLICAS_S)
+            await self._step("keys_failed", "approved keys are not pinned", self.approvals.follow)
+            await self._step("wraps_failed", "archived keys are not tended", self.wraps.tend)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TEND_REPLICAS_S):
+                    await self._told.wait()
+            self._told.clear()
 
     async def _keep_manifest(self) -> None:
         """The targets of our rules have what the streams do not carry, soon after it changes."""
@@ -712,6 +754,7 @@ class Agent:
         found += [Problem(notice.code, notice.text, notice.hint) for notice in self.snapshotter.notices]
         found += self.keeper.problems()
         found += self.approvals.problems()
+        found += self.decrees.problems()
         found += self.own_keys.problems()
         found += self.drills.problems()
         found += self.manifests.problems()
