@@ -81,7 +81,10 @@ async def one_transfer(server: ForkServer) -> tuple[SendOutcome, ReceiveOutcome]
 
 async def read(sock: socket.socket, size: int = HEAD) -> bytes:
     sock.settimeout(30)
-    return await asyncio.to_thread(sock.recv, size, socket.MSG_WAITALL)
+    data = b""
+    while len(data) < size and (piece := await asyncio.to_thread(sock.recv, size - len(data))):
+        data += piece
+    return data
 
 
 async def read_to_end(sock: socket.socket) -> None:
