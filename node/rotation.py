@@ -23,7 +23,8 @@ async def keep_aside(link: Link, address: str, job: Job, source: SourceHistory, 
     Raises what a link raises. Whatever lies below goes along until the new replica is stored: so the job is noted as
     not stored before it is asked, and none of those begins anew.
     """
-    versions = sorted((one.createtxg, one.guid) for one in (*source.snapshots, *source.bookmarks))
+    marks = [(mark.createtxg, mark.guid) for mark in source.bookmarks]
+    versions = sorted([*marks, *((one.createtxg, one.guid) for one in source.snapshots)])
     history = sorted({guid for _, guid in versions[-MOST_OFFERED:]})
     job.stored, job.rotate_once = False, None
     args = {

@@ -9,6 +9,7 @@ Versions are letters; the alphabet is the order of transaction groups. From zfs-
 - While a partly received stream lies there, only its own rest is received; `zfs receive -A` drops it, and with it a
   dataset that was nothing else.
 - Receiving adds one snapshot at the end and takes none away.
+- `zfs rename` gives a dataset another name with all that it has; the old name is free.
 """
 
 from collections.abc import Iterator
@@ -33,11 +34,15 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Its snapshots, the most recent last, and the (base, snapshot) of a partly received stream."""
+    """Its snapshots, the most recent last, and the (base, snapshot) of a partly received stream.
+
+    `aside` are datasets beside it that once had its name.
+    """
 
     snapshots: tuple[str, ...] = ()
     partial: tuple[str | None, str] | None = None
     empty: bool = False
+    aside: tuple[tuple[str, ...], ...] = ()
 
     @property
     def exists(self) -> bool:
@@ -65,7 +70,7 @@ def receive(source: Source, target: Target, base: str | None, to: str, *, rest: 
         raise Refused("destination has been modified, or is no such base")
     if to in target.snapshots:
         raise Refused("destination already has it")
-    return Target((*target.snapshots, to))
+    return Target((*target.snapshots, to), aside=target.aside)
 
 
 def abort(target: Target) -> Target:
@@ -73,6 +78,15 @@ def abort(target: Target) -> Target:
     if target.partial is None:
         raise Refused("nothing was partly received")
     return replace(target, partial=None)
+
+
+def rename(target: Target) -> Target:
+    """`zfs rename` to a name beside it. Raises Refused."""
+    if not target.exists:
+        raise Refused("dataset does not exist")
+    if target.partial is not None:
+        raise Refused("a partly received stream would go along: no agent of ours does that")
+    return Target(aside=(*target.aside, target.snapshots))
 
 
 def moves(source: Source, target: Target) -> Iterator[Target]:

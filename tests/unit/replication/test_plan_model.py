@@ -10,10 +10,10 @@ from itertools import chain, combinations, product
 import pytest
 
 from replication.conflicts import Conflict
-from replication.history import Initial, Rule, SourceHistory, TargetState
+from replication.history import Initial, OnDivergence, Rule, SourceHistory, TargetState
 from replication.plan import plan
 from replication.selector import Selector
-from replication.steps import Abort, Full, Plan, Resume, UpToDate
+from replication.steps import Abort, Full, Plan, Resume, Rotate, UpToDate
 from tests.unit.replication import model
 from tests.unit.replication.histories import cut_short, history, replica
 from zfs.model import Bookmark
@@ -56,16 +56,19 @@ def targets(letters: str, *, cut: bool) -> list[tuple[model.Target, TargetState]
 class Judge:
     """Holds a decision against the model. Reachability is asked once for all targets that have the same future."""
 
-    def __init__(self, wanted: str, initial: Initial = "all") -> None:
+    def __init__(
+        self, wanted: str, initial: Initial = "all", on_divergence: OnDivergence = "conflict"
+    ) -> None:
         self.wanted, self.initial = frozenset(wanted), initial
         self.rule = Rule(
             "cloud",
             "vault",
             raw=True,
             initial=initial,
+            on_divergence=on_divergence,
             selector=Selector(names=f"[{wanted}]" if wanted else "-"),
         )
-        self.checked = 0
+        self.checked = self.rotated = 0
 
     def judge(
         self, source: model.Source, ours: SourceHistory, target: model.Target, there: TargetState
@@ -74,6 +77,11 @@ class Judge:
         decided = plan(ours, there, self.rule)
         if isinstance(decided, Conflict):
             assert not model.can_come_up_to_date(source, target, self.wanted), "there was a way"
+            replaceable = target.snapshots and source.snapshots & self.wanted
+            assert not replaceable or self.rule.on_divergence == "conflict", "it could be kept aside"
+            return
+        if isinstance(decided, Plan) and any(isinstance(step, Rotate) for step in decided.steps):
+            self._rotates(source, target, decided)
             return
         self._base(source, target, decided)
         after = self._applied(source, target, decided) if isinstance(decided, Plan) else target
@@ -81,6 +89,17 @@ class Judge:
             "a snapshot of the target is gone"
         )
         assert model.is_up_to_date(source, after, self.wanted)
+
+    def _rotates(self, source: model.Source, target: model.Target, decided: Plan) -> None:
+        """Only where nothing else leads there, and all that the target had is there still, under another name."""
+        assert self.rule.on_divergence == "rotate", "nobody said so"
+        assert not model.can_come_up_to_date(source, target, self.wanted), "there was a way without"
+        self.rotated += 1
+        after = self._applied(source, target, decided)
+        assert after.aside == (*target.aside, target.snapshots)
+        assert after.snapshots, "the target is left without a replica"
+        assert model.is_up_to_date(source, after, self.wanted)
+        assert decided.base is None
 
     def _base(self, source: model.Source, target: model.Target, decided: Plan | UpToDate) -> None:
         common = model.newest_common(source, target)
@@ -92,6 +111,10 @@ class Judge:
         for step in decided.steps:
             if isinstance(step, Abort):
                 target = model.abort(target)
+                continue
+            if isinstance(step, Rotate):
+                assert letter(step.newest_guid) == target.newest
+                target = model.rename(target)
                 continue
             base = None if isinstance(step, Full) else step.base
             to = letter(step.to.guid)
@@ -122,6 +145,26 @@ def test_every_pair_of_histories(letters: str, cut: bool, count: int) -> None:
         for target, state in there:
             judge.judge(source, ours, target, state)
     assert judge.checked == count
+
+
+@pytest.mark.parametrize(
+    ("letters", "cut", "rotated"),
+    [
+        ("abcd", True, (4**3 - 2**3) * (2**4 - 1) * 11),
+        pytest.param("abcdef", False, (4**5 - 2**5) * (2**6 - 1), marks=pytest.mark.soak),
+        pytest.param("abcdef", True, (4**5 - 2**5) * (2**6 - 1) * 22, marks=pytest.mark.soak),
+    ],
+)
+def test_every_pair_of_histories_where_the_rule_is_to_keep_the_old_aside(
+    letters: str, cut: bool, rotated: int
+) -> None:
+    """That is: the source has something to send, and no version of what the target ends with."""
+    judge = Judge(letters, on_divergence="rotate")
+    there = targets(letters, cut=cut)
+    for source, ours in sources(letters):
+        for target, state in there:
+            judge.judge(source, ours, target, state)
+    assert judge.rotated == rotated
 
 
 @pytest.mark.parametrize("letters", ["abc", pytest.param("abcd", marks=pytest.mark.soak)])
