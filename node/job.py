@@ -123,8 +123,8 @@ class Job:
     """One dataset to one target, and what is known from the last runs. Mutable; owned by the event loop.
 
     `rule` may be that of a tree which the dataset is in. `stored`: whether the target has a snapshot of it, None
-    before it was asked; `seen` when it last answered, `pinned` the bytes that only the base still uses. `rotate_once` is the guid that the
-    copy ends with of which a person said that it is to be kept aside.
+    before it was asked; `seen` when it last answered, `pinned` the bytes that only the base still uses. `rotate_once`
+    is the guid that the copy ends with which a person wants kept aside.
     """
 
     dataset: str
@@ -162,6 +162,7 @@ class Job:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     result: asyncio.Future[Report] | None = None
     _offset: int = 0
+    _arrived: int = 0
     _counted: int = 0
     _began: float = 0.0
     _before: int = 0
@@ -214,11 +215,19 @@ class Job:
     def stepping(self, number: int, total: int, snapshot: str) -> None:
         self.step, self.steps, self.snapshot = number, total, snapshot
 
-    def sending(self, arrived: int, total: int) -> None:
-        """A stream begins; `arrived` bytes of it are on the target already."""
-        self.bytes_done, self.bytes_total = arrived, total
-        self._offset, self._counted = arrived, 0
-        self._began = time.monotonic()
+    def sending(self, arrived: int, total: int, *, first: bool = True) -> None:
+        """A stream begins; `arrived` bytes of it are on the target already, and `total` it has with all that follow.
+
+        The *first* of a chain begins to count; what comes after it adds to that.
+        """
+        if first:
+            self._offset = self._arrived = arrived
+            self._began = time.monotonic()
+        else:
+            self._offset += self._counted
+        self._counted = 0
+        self.bytes_done = self._offset
+        self.bytes_total = max(self._offset - arrived + total, self._offset)
 
     def sent(self, count: int) -> None:
         """`count` bytes of the stream have gone out so far."""
@@ -229,9 +238,9 @@ class Job:
 
     @property
     def rate(self) -> float:
-        """Bytes a second of the running stream."""
+        """Bytes a second of the running chain of streams."""
         elapsed = time.monotonic() - self._began
-        return self._counted / elapsed if elapsed > 0 else 0.0
+        return (self.bytes_done - self._arrived) / elapsed if elapsed > 0 else 0.0
 
     def fail(self, state: str, error: MeshkeepError, now: int) -> MeshkeepError:
         self.state, self.error = state, error

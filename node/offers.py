@@ -1,13 +1,19 @@
 """What peers ask of replicas, parsed strictly: a field that is missing or of the wrong kind refuses the request."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 from mesh.link_errors import Refusal
 from zfs.names import InvalidName, check_dataset, check_snapshot
 
 _MAX_64 = (1 << 64) - 1
+MAX_STEPS = 256
+"""Steps in one connection; a source of ours announces fewer."""
+
+MAX_STATES = 1000
+"""Datasets in one ``replica.states``: with the longest names a sixteenth of a frame."""
 
 
 def _guid(args: Mapping[str, Any], key: str) -> int:
@@ -39,50 +45,73 @@ def dataset_of(args: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """One stream that a source announces. `size` is its estimate in bytes, `name` the snapshot's part behind the @."""
+class OfferedStep:
+    """One stream. `size` is the source's estimate in bytes, `name` the snapshot's part behind the @."""
 
-    dataset: str
     name: str
     to_guid: int
     from_guid: int | None
-    raw: bool
-    resuming: bool
     size: int
 
     @classmethod
-    def parse(cls, args: Mapping[str, Any]) -> "Offer":
+    def parse(cls, dataset: str, args: object) -> "OfferedStep":
         """Raises Refusal."""
-        dataset = dataset_of(args)
+        if not isinstance(args, dict):
+            raise Refusal("bad_request", "a step is no object", "")
         name = _text(args, "name")
         try:
             check_snapshot(f"{dataset}@{name}")
         except InvalidName as error:
             raise Refusal("bad_name", str(error), "") from error
         size = args.get("size", 0)
-        if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+        if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= _MAX_64:
             raise Refusal("bad_request", "'size' is not a number of bytes", "")
-        return cls(
-            dataset=dataset,
-            name=name,
-            to_guid=_guid(args, "to_guid"),
-            from_guid=_optional_guid(args, "from_guid"),
-            raw=args.get("raw") is True,
-            resuming=args.get("resuming") is True,
-            size=size,
-        )
+        return cls(name, _guid(args, "to_guid"), _optional_guid(args, "from_guid"), size)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The streams that a source announces for one connection, each on what the one before it brings.
+
+    `resuming` is said of the first.
+    """
+
+    dataset: str
+    raw: bool
+    resuming: bool
+    steps: tuple[OfferedStep, ...]
+
+    @classmethod
+    def parse(cls, args: Mapping[str, Any]) -> "Offer":
+        """Raises Refusal."""
+        dataset, told = dataset_of(args), args.get("steps")
+        if not isinstance(told, list) or not 0 < len(told) <= MAX_STEPS:
+            raise Refusal("bad_request", f"'steps' is not a list of 1 to {MAX_STEPS} steps", "")
+        steps = tuple(OfferedStep.parse(dataset, one) for one in told)
+        if any(after.from_guid != before.to_guid for before, after in pairwise(steps)):
+            raise Refusal("bad_request", "a step does not go on from the one before it", "")
+        if len({one.to_guid for one in steps}) < len(steps) or len({one.name for one in steps}) < len(steps):
+            raise Refusal("bad_request", "two steps bring the same snapshot", "")
+        return cls(dataset, args.get("raw") is True, args.get("resuming") is True, steps)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of it, as the source estimates."""
+        return sum(step.size for step in self.steps)
 
     def as_json(self) -> dict[str, Any]:
         """The arguments of the request."""
-        return {
-            "dataset": self.dataset,
-            "name": self.name,
-            "to_guid": self.to_guid,
-            "from_guid": self.from_guid,
-            "raw": self.raw,
-            "resuming": self.resuming,
-            "size": self.size,
-        }
+        return asdict(self) | {"steps": [asdict(step) for step in self.steps]}
+
+
+def states_asked(args: Mapping[str, Any]) -> dict[str, str | None]:
+    """The datasets of ``replica.states``, each with the version that the caller has of it. Raises Refusal."""
+    asked = args.get("datasets")
+    if not isinstance(asked, dict) or not 0 < len(asked) <= MAX_STATES:
+        raise Refusal("bad_request", f"'datasets' does not name 1 to {MAX_STATES} datasets", "")
+    if not all(version is None or isinstance(version, str) for version in asked.values()):
+        raise Refusal("bad_request", "the version of a dataset is no text", "")
+    return asked
 
 
 @dataclass(frozen=True, slots=True)

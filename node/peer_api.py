@@ -38,6 +38,7 @@ class PeerApi:
             "mesh.sync": self._sync,
             "mesh.push": self._push,
             "replica.state": self._state,
+            "replica.states": self._states,
             "replica.list": self._list,
             "replica.receive": self._receive,
             "replica.abort": self._abort,
@@ -68,6 +69,9 @@ class PeerApi:
 
     async def _state(self, caller: Member, args: dict[str, Any], _: IncomingStream) -> dict[str, Any]:
         return await self._replicas.state(self._mesh.owned_by(caller.id), dataset_of(args))
+
+    async def _states(self, caller: Member, args: dict[str, Any], _: IncomingStream) -> dict[str, Any]:
+        return await self._replicas.states(self._mesh.owned_by(caller.id), args)
 
     async def _list(self, caller: Member, _args: dict[str, Any], _: IncomingStream) -> dict[str, Any]:
         return await self._replicas.listing(self._mesh.owned_by(caller.id))

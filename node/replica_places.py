@@ -1,10 +1,12 @@
 """Where replicas lie on this node: below POOL/…/meshkeep/NODE-ID, each node's root with its safety properties."""
 
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from mesh.link_errors import Refusal
+from node.looks import Looks
 from zfs import errors
 from zfs.door import Zfs
 from zfs.model import Look
@@ -51,9 +53,15 @@ class Replica:
 class Places:
     """Finds and prepares places. Raises `mesh.link.Refusal` for names that fit nowhere, and without a pool."""
 
-    def __init__(self, zfs: Zfs, terms: Callable[[], Awaitable[Terms | None]]) -> None:
+    def __init__(
+        self,
+        zfs: Zfs,
+        terms: Callable[[], Awaitable[Terms | None]],
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._zfs = zfs
         self._terms = terms
+        self._looks = Looks(zfs, now, ("canmount", KEY), RECEIVED)
 
     async def terms(self) -> Terms:
         terms = await self._terms()
@@ -67,23 +75,62 @@ class Places:
 
     async def find(self, owners: Sequence[str], source: str) -> Replica:
         """Where *source* is kept: with the first of *owners* that has it, else with the caller itself."""
+        found = (await self.find_all(owners, [source]))[source]
+        if isinstance(found, Replica):
+            return found
+        raise found
+
+    async def find_all(
+        self, owners: Sequence[str], sources: Collection[str]
+    ) -> dict[str, Replica | Refusal | errors.ZfsError]:
+        """`find` for each of *sources*, by as many listings as there are *owners*; or why it cannot be found."""
         root = (await self.terms()).root
-        well_formed(check_dataset, source)
-        places = [(owner, well_formed(check_dataset, f"{root}/{owner}/{source}")) for owner in owners]
-        for owner, dataset in places:
-            with contextlib.suppress(errors.NotFound):
-                return Replica(owner, source, dataset, await self.look(dataset))
-        return Replica(places[0][0], source, places[0][1], None)
+        found: dict[str, Replica | Refusal | errors.ZfsError] = {}
+        left: list[str] = []
+        for source in sources:
+            try:
+                well_formed(check_dataset, source)
+                for owner in owners:
+                    well_formed(check_dataset, f"{root}/{owner}/{source}")
+                left.append(source)
+            except Refusal as refusal:
+                found[source] = refusal
+        for owner in owners:
+            looks = await self._looks.at_all([f"{root}/{owner}/{source}" for source in left])
+            for source, (dataset, look) in zip(left, looks.items(), strict=True):
+                if isinstance(look, Look):
+                    found[source] = Replica(owner, source, dataset, look)
+                elif not isinstance(look, errors.NotFound):
+                    found[source] = look
+            left = [source for source in left if source not in found]
+        nowhere = {
+            source: Replica(owners[0], source, f"{root}/{owners[0]}/{source}", None) for source in left
+        }
+        return {**found, **nowhere}
 
     async def look(self, dataset: str) -> Look:
         """What is there, with receipts. Raises NotFound."""
-        return await self._zfs.look(dataset, ("canmount", KEY), RECEIVED)
+        return await self._looks.at(dataset)
 
-    async def room(self, replica: Replica) -> int:
-        """Bytes that may still be stored there."""
+    async def looks(self, datasets: Sequence[str]) -> dict[str, Look | errors.ZfsError]:
+        """`look` at many."""
+        return await self._looks.at_all(datasets)
+
+    def forget(self, dataset: str) -> None:
+        """Its holds or receipts are being changed: the next look lists them anew."""
+        self._looks.forget(dataset)
+
+    async def room(self, replica: Replica, known: dict[str, int] | None = None) -> int:
+        """Bytes that may still be stored there. *known* has those of places that were asked before, and takes more."""
         if replica.look is not None:
             return replica.look.dataset.available
-        name = parent_of(replica.dataset)
+        rooms = {} if known is None else known
+        above = parent_of(replica.dataset)
+        if above is not None and above not in rooms:
+            rooms[above] = await self._room_below(above)
+        return rooms[above] if above else 0
+
+    async def _room_below(self, name: str | None) -> int:
         while name is not None:
             try:
                 return (await self._zfs.dataset(name)).available

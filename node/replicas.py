@@ -6,6 +6,7 @@ given the roots it owns, its own first, then those of the nodes it succeeded.
 """
 
 import contextlib
+import json
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import wraps
@@ -16,8 +17,10 @@ from mesh.link_server import IncomingStream
 from node.aside import Aside, key_root, refuse_aside, refuse_drift
 from node.aside import parse as parse_rotation
 from node.key_archive import KeyArchive, Pending, short
-from node.offers import Offer, SendBack
-from node.replica_places import KEY, RECEIVE_USER, RECEIVED, Places, Replica, Terms, well_formed
+from node.offers import Offer, SendBack, states_asked
+from node.receipts import Receipts
+from node.replica_json import Versions, resume_as_json, with_receipts
+from node.replica_places import KEY, RECEIVE_USER, Places, Replica, Terms, well_formed
 from node.transfers import Workers
 from replication.errors import Interrupted, KeyChanged, TransferFailed, of_zfs
 from replication.guard import FLOOR_HOLD
@@ -25,10 +28,12 @@ from replication.jobs import ReceiveOutcome, ReceiveStep, SendStep
 from replication.transfer import Transfer
 from zfs import errors
 from zfs.door import Zfs
-from zfs.model import Look, ResumeState
 from zfs.names import check_dataset, check_snapshot
 
 log = logging.getLogger(__name__)
+
+ANSWER = 3 << 20
+"""Bytes of states in one answer: what surrounds them fits into the frame too."""
 
 P = ParamSpec("P")
 Answers = Callable[P, Coroutine[Any, Any, dict[str, Any]]]
@@ -72,7 +77,8 @@ class Replicas:
         self._workers = workers
         self._keys = keys
         self._named = named
-        self._places = Places(zfs, terms)
+        self._places = Places(zfs, terms, now)
+        self._versions = Versions()
         self._only_raw = only_raw
         self._now = now
         self._receiving: dict[str, Transfer[ReceiveOutcome]] = {}
@@ -90,20 +96,49 @@ class Replicas:
     async def state(self, owners: Sequence[str], source: str) -> dict[str, Any]:
         """What is stored of *source*, and what a partly received stream would go on with."""
         replica = await self._places.find(owners, source)
-        await self._hold_all(replica)  # of the newest there may never be another stream
-        available = await self._places.room(replica)
+        return await self._state(replica, {}, None)
+
+    @_said
+    async def states(self, owners: Sequence[str], args: Mapping[str, Any]) -> dict[str, Any]:
+        """`state` of many, as many as an answer takes: the caller asks again for the others. Snapshots that the caller
+        knows already, by the version that was said of them, are left out.
+        """
+        asked = states_asked(args)
+        told: dict[str, dict[str, Any]] = {}
+        room, rooms = ANSWER, dict[str, int]()
+        for source, found in (await self._places.find_all(owners, asked)).items():
+            try:
+                if not isinstance(found, Replica):
+                    raise found
+                told[source] = await self._state(found, rooms, asked[source])
+            except (Refusal, errors.ZfsError) as error:
+                told[source] = {"error": _as_refusal(error)}
+            size = len(json.dumps(told[source]))
+            if size > ANSWER:
+                told[source] = {"error": _as_refusal(_too_long(source))}
+            elif size > room:
+                del told[source]
+                break
+            room -= size
+        return {"states": told}
+
+    async def _state(self, replica: Replica, rooms: dict[str, int], known: str | None) -> dict[str, Any]:
+        available = await self._places.room(replica, rooms)
         if replica.look is None:
             return {"exists": False, "available": available, "snapshots": [], "resume": None}
+        await self._hold_all(replica)  # of the newest there may never be another stream
         look = replica.look
-        return {
+        version = self._versions.of(look)
+        state = {
             "exists": True,
             "available": available,
             "encrypted": look.dataset.encrypted,
             "keystatus": look.dataset.keystatus,
             "key_root": key_root(replica),
-            "snapshots": _with_receipts(look),
             "resume": resume_as_json(look.resume),
+            "version": version,
         }
+        return state if version == known else state | {"snapshots": with_receipts(look)}
 
     @_said
     async def listing(self, owners: Sequence[str]) -> dict[str, Any]:
@@ -116,16 +151,18 @@ class Replicas:
                 datasets = await self._zfs.datasets(root)
             except errors.NotFound:
                 continue
-            for dataset in datasets:
-                look = await self._places.look(dataset.name)
+            looks = await self._places.looks([dataset.name for dataset in datasets])
+            for name, look in looks.items():
+                if isinstance(look, errors.ZfsError):
+                    raise look
                 if look.snapshots:
                     found.append(
                         {
                             "owner": owner,
-                            "dataset": dataset.name.removeprefix(root + "/"),
-                            "encrypted": dataset.encrypted,
-                            "used": dataset.used,
-                            "snapshots": _with_receipts(look),
+                            "dataset": name.removeprefix(root + "/"),
+                            "encrypted": look.dataset.encrypted,
+                            "used": look.dataset.used,
+                            "snapshots": with_receipts(look),
                         }
                     )
         return {"replicas": found}
@@ -136,10 +173,11 @@ class Replicas:
     async def receive(
         self, owners: Sequence[str], args: Mapping[str, Any], stream: IncomingStream
     ) -> dict[str, Any]:
-        """Store one snapshot more. The answer is given only when the snapshot is found here by its guid."""
+        """Store snapshots more. The answer comes when all are found here by their guids, and says so."""
         offer = Offer.parse(args)
         replica = await self._places.find(owners, offer.dataset)
-        well_formed(check_snapshot, f"{replica.dataset}@{offer.name}")
+        for step in offer.steps:
+            well_formed(check_snapshot, f"{replica.dataset}@{step.name}")
         if await self._end_earlier(replica.dataset):
             replica = await self._places.find(owners, offer.dataset)
         self._judge(replica, offer)
@@ -149,28 +187,40 @@ class Replicas:
             await self._places.prepare(replica)
         await self._refuse_what_cannot_fit(replica, offer)
         pinned = await self._pin(replica)
+        receipts = Receipts(self._zfs, self._places, self._keys, replica, offer, pinned=pinned, now=self._now)
         sock = await stream.accept({"replica": replica.dataset})
         transfer = await self._workers.receive(
             sock,
-            steps=[ReceiveStep(f"{replica.dataset}@{offer.name}", offer.to_guid, offer.from_guid)],
+            steps=[
+                ReceiveStep(f"{replica.dataset}@{step.name}", step.to_guid, step.from_guid)
+                for step in offer.steps
+            ],
             raw=offer.raw,
             resuming=offer.resuming,
             pinned=pinned,
             user=RECEIVE_USER,
+            on_step=receipts.came,
         )
         self._receiving[replica.dataset] = transfer
         failure: TransferFailed | None = None
-        outcome: ReceiveOutcome | None = None
         try:
-            outcome = await transfer.outcome()
-        except KeyChanged as error:
-            raise self._refused_key(replica, owners[0], pinned, transfer.said, error) from error
+            await transfer.outcome()
         except TransferFailed as error:
             failure = error
+        except BaseException:
+            await receipts.stop()
+            raise
         finally:
             if self._receiving.get(replica.dataset) is transfer:
                 del self._receiving[replica.dataset]
-        return await self._confirm(replica, offer, pinned, outcome, failure)
+        await receipts.finish()
+        if not receipts.missing:
+            return {"received": receipts.as_json(), "bytes": transfer.bytes}
+        if isinstance(failure, KeyChanged):
+            raise self._refused_key(replica, owners[0], pinned, transfer.said, failure) from failure
+        reason = failure or Interrupted("the stream ended, and its snapshot is not here")
+        log.warning("receiving %s@%s: %s", replica.dataset, receipts.missing[0].name, reason)
+        raise Refusal(reason.code, reason.text, exit=1)
 
     async def _pin(self, replica: Replica) -> str | None:
         """The key that its snapshots came under. One inherited from the replica above it is not its own: a crash came
@@ -216,6 +266,7 @@ class Replicas:
         """A crash between receiving and confirming leaves a snapshot without its hold: make up for it."""
         bare = [one.full_name for one in replica.look.snapshots if not one.holds] if replica.look else []
         if bare:
+            self._places.forget(replica.dataset)
             # What the keeper let go since that look needs no hold; the others have it now.
             with contextlib.suppress(errors.NotFound):
                 await self._zfs.hold(FLOOR_HOLD, bare)
@@ -230,62 +281,33 @@ class Replicas:
                 f"a vault takes raw encrypted streams only; {offer.dataset} came as plaintext",
                 "replicate an encrypted dataset, or choose a member as the target",
             )
-        look = replica.look
+        look, first = replica.look, offer.steps[0]
         if look is None:
-            if offer.from_guid is not None:
+            if first.from_guid is not None:
                 raise Refusal("no_base", f"there is no replica of {offer.dataset} to add to")
             if offer.resuming:
                 raise Refusal("no_partial", f"there is nothing to resume of {offer.dataset}")
             return
         snapshots, resume = look.snapshots, look.resume
-        if any(snapshot.guid == offer.to_guid for snapshot in snapshots):
-            raise Refusal("already_here", f"@{offer.name} is stored already", "")
-        if any(snapshot.name == offer.name for snapshot in snapshots):
-            raise Refusal(
-                "would_overwrite",
-                f"another snapshot named @{offer.name} is stored already; nothing is overwritten here",
-                "rename the snapshot on its source",
-            )
+        guids, names = {one.guid for one in snapshots}, {one.name for one in snapshots}
+        for step in offer.steps:
+            if step.to_guid in guids:
+                raise Refusal("already_here", f"@{step.name} is stored already", "")
+            if step.name in names:
+                raise Refusal(
+                    "would_overwrite",
+                    f"another snapshot named @{step.name} is stored already; nothing is overwritten here",
+                    "rename the snapshot on its source",
+                )
         newest = snapshots[-1].guid if snapshots else None
-        if newest != offer.from_guid:
+        if newest != first.from_guid:
             raise Refusal(
                 "diverged", f"the newest snapshot stored of {offer.dataset} is not the stream's base", ""
             )
-        if (resume is not None) != offer.resuming or (resume is not None and resume.to_guid != offer.to_guid):
+        if (resume is not None) != offer.resuming or (resume is not None and resume.to_guid != first.to_guid):
             raise Refusal("partial_state", "what was partly received does not fit this stream", "")
         if snapshots and look.dataset.encrypted != offer.raw:
             raise Refusal("mixed_modes", "raw and plain streams of one dataset are never mixed", "")
-
-    async def _confirm(
-        self,
-        replica: Replica,
-        offer: Offer,
-        pinned: str | None,
-        outcome: ReceiveOutcome | None,
-        failure: TransferFailed | None,
-    ) -> dict[str, Any]:
-        """Judge by what is there. Hold it, note the receipt and the key it came with."""
-        try:
-            look = await self._places.look(replica.dataset)
-        except errors.NotFound:
-            look = None
-        here = next((one for one in look.snapshots if one.guid == offer.to_guid), None) if look else None
-        if look is None or here is None:
-            reason = failure or Interrupted("the stream ended, and its snapshot is not here")
-            log.warning("receiving %s@%s: %s", replica.dataset, offer.name, reason)
-            raise Refusal(reason.code, reason.text, exit=1)
-        received = int(self._now())
-        await self._zfs.hold(FLOOR_HOLD, [here.full_name])
-        changes = {"canmount": "noauto"}
-        if outcome is not None and outcome.key_fingerprint:
-            self._keys.keep(replica.owner, replica.source, outcome.key_fingerprint, outcome.begin)
-            if pinned is None:  # later only a person at this console changes it
-                changes[KEY] = outcome.key_fingerprint
-        if any(look.properties.get(name) != value for name, value in changes.items()):
-            await self._zfs.set(replica.dataset, changes)
-        await self._zfs.set(here.full_name, {RECEIVED: str(received)})
-        log.info("stored %s for %s", here.full_name, replica.owner)
-        return {"guid": here.guid, "received": received, "bytes": outcome.bytes if outcome else 0}
 
     @_said
     async def abort(self, owners: Sequence[str], source: str) -> dict[str, Any]:
@@ -356,34 +378,21 @@ class Replicas:
         if offer.size > available:
             raise Refusal(
                 "target_full",
-                f"@{offer.name} needs about {offer.size} bytes and {available} are free for its owner",
+                f"{offer.dataset} needs about {offer.size} bytes and {available} are free for its owner",
                 "raise the quota or add disks on the target; replication goes on by itself",
             )
 
 
-def _with_receipts(look: Look) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": one.name,
-            "guid": one.guid,
-            "createtxg": one.createtxg,
-            "creation": one.creation,
-            "received": int(look.notes.get(one.name, "0")),
-        }
-        for one in look.snapshots
-    ]
+def _as_refusal(error: Refusal | errors.ZfsError) -> dict[str, Any]:
+    """As a frame has it."""
+    if isinstance(error, errors.ZfsError):
+        return {"code": of_zfs(error).code, "text": str(error), "try": "", "exit": 1}
+    return {"code": error.code, "text": error.text, "try": error.hint, "exit": error.exit}
 
 
-def resume_as_json(resume: ResumeState | None) -> dict[str, Any] | None:
-    """What a source may know of a partial stream: guids and position, never the token."""
-    if resume is None:
-        return None
-    return {
-        "to_guid": resume.to_guid,
-        "from_guid": resume.from_guid,
-        "to_name": resume.to_name.partition("@")[2],
-        "object": resume.object,
-        "offset": resume.offset,
-        "bytes": resume.bytes,
-        "raw": resume.raw,
-    }
+def _too_long(source: str) -> Refusal:
+    return Refusal(
+        "too_many_snapshots",
+        f"more snapshots are stored of {source} than can be told of in one answer",
+        "keep fewer: meshkeep vault keep",
+    )

@@ -7,26 +7,31 @@ with growing pauses, at once when the peer comes back; conflicts wait for a pers
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from mesh.link_errors import LinkError
+from node.directory import Directory, Peer
 from node.errors import Exit, MeshkeepError
 from node.job import Job, Report, RuleSpec, Slots
-from node.runs import Directory, Peer, Runs, explain
+from node.run_errors import explain
+from node.runs import Runs
 from node.transfers import Workers
 from replication import errors as transfer_errors
 from replication.conflicts import Conflict
 from replication.steps import Plan, UpToDate
-from replication.tree import expand, nearest_above
+from replication.tree import expand
 from zfs import errors as zfs_errors
 from zfs.door import Zfs
-from zfs.names import is_below
+from zfs.names import is_below, parent_of
 
 __all__ = ["Directory", "Peer", "Replicator", "RuleSpec"]
 
 log = logging.getLogger(__name__)
 
 POLL = 30.0
+"""Seconds. All jobs look in the same moment, so that one listing here and one request to each target does for all."""
+
 FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 300.0
 STALLED = 5.0
@@ -61,6 +66,7 @@ class Replicator:
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._look_around = asyncio.Event()
+        self._nested: dict[tuple[str, str], list[str]] = {}
         self.finished: Callable[[], None] = lambda: None
 
     @property
@@ -121,6 +127,7 @@ class Replicator:
             self._follow_rule(job, rule)
         order = {key: place for place, key in enumerate(wanted)}
         self._jobs = dict(sorted(self._jobs.items(), key=lambda item: order.get(item[0], len(order))))
+        self._nested.clear()
 
     def _drop(self, key: tuple[str, str], job: Job) -> None:
         """A rule that is gone takes its jobs along; a dataset that is gone from its tree is shown until then."""
@@ -204,7 +211,7 @@ class Replicator:
         pause = POLL
         failures = 0
         while True:
-            await job.wait_for_work(None if job.cancelled or job.rule.paused else pause)
+            await job.wait_for_work(None if job.cancelled or job.rule.paused else _until_all_look(pause))
             if job.rule.paused:
                 continue
             try:
@@ -224,7 +231,7 @@ class Replicator:
         return await self.run_once(job)
 
     async def run_tree(self, jobs: Sequence[Job]) -> dict[tuple[str, str], Report | MeshkeepError]:
-        """Run all of *jobs*, those nearer to the root first, and wait for them."""
+        """Run all of *jobs* and wait for them. What lies below one that is not stored yet comes after it."""
         outcomes: dict[tuple[str, str], Report | MeshkeepError] = {}
 
         async def one(job: Job) -> None:
@@ -233,11 +240,14 @@ class Replicator:
             except MeshkeepError as error:
                 outcomes[job.dataset, job.target] = error
 
-        for depth in sorted({job.dataset.count("/") for job in jobs}):
+        left = list(jobs)
+        while left:
+            first_time = {(job.dataset, job.target) for job in left if not job.stored}
+            wave = [job for job in left if first_time.isdisjoint(_ancestors(job))]
             async with asyncio.TaskGroup() as group:
-                for job in jobs:
-                    if job.dataset.count("/") == depth:
-                        group.create_task(one(job))
+                for job in wave:
+                    group.create_task(one(job))
+            left = [job for job in left if job not in wave]
         return outcomes
 
     async def run_once(self, job: Job) -> Report:
@@ -275,22 +285,24 @@ class Replicator:
 
     async def _work(self, job: Job) -> Report:
         """One run as a task of its own, which `Job.cancel` can end without ending who follows the job."""
-        others = [one.dataset for one in self._jobs.values() if one.target == job.target and not one.vanished]
-        above = nearest_above(job.dataset, others)
+        above, nested = self._relatives(job)
         slots = self._slots.setdefault(job.target, Slots(self._parallel))
-        job.work = asyncio.ensure_future(
-            self._runs.bring_up_to_date(
-                job,
-                slots,
-                self._jobs[above, job.target] if above else None,
-                tuple(one for one in others if is_below(one, job.dataset)),
-            )
-        )
+        job.work = asyncio.ensure_future(self._runs.bring_up_to_date(job, slots, above, nested))
         try:
             return await job.work
         finally:
             if not job.work.done():
                 job.work.cancel()
+
+    def _relatives(self, job: Job) -> tuple[Job | None, tuple[str, ...]]:
+        """The job of the nearest ancestor that goes there too, and the datasets below with jobs of their own."""
+        if not self._nested:
+            for one in self._jobs.values():
+                for key in _ancestors(one) if not one.vanished else ():
+                    self._nested.setdefault(key, []).append(one.dataset)
+        above = (self._jobs.get(key) for key in _ancestors(job))
+        nearest = next((one for one in above if one is not None and not one.vanished), None)
+        return nearest, tuple(self._nested.get((job.dataset, job.target), ()))
 
     def _stopped_by_hand(self, job: Job) -> MeshkeepError:
         if job.rule.paused:
@@ -342,6 +354,23 @@ class Replicator:
     async def forget(self, dataset: str, target_id: str) -> None:
         """A rule was removed: release what was kept for it. The replica itself stays where it is."""
         await self._runs.forget(dataset, target_id)
+
+
+def _ancestors(job: Job) -> list[tuple[str, str]]:
+    """The keys that jobs above it would have, nearest first."""
+    found, name = [], parent_of(job.dataset)
+    while name is not None:
+        found.append((name, job.target))
+        name = parent_of(name)
+    return found
+
+
+def _until_all_look(pause: float) -> float:
+    """Seconds from now: to the next moment in which all look, or to the first one after a longer *pause*."""
+    now = asyncio.get_running_loop().time()
+    if pause == POLL:
+        return (now // POLL + 1) * POLL - now
+    return math.ceil((now + pause) / FIRST_PAUSE) * FIRST_PAUSE - now
 
 
 def _below(job: Job, top: Job) -> bool:

@@ -4,57 +4,36 @@ Only what is found on the target counts. Which runs there are, and when, is the 
 """
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
 
-from mesh.link import Link
-from mesh.link_errors import LinkTimeout, PeerBroke, PeerRefused, PeerUnreachable
+from mesh.link_errors import LinkTimeout, PeerBroke, PeerUnreachable
 from node import protection
+from node.bases import Bases, history_of, note_bases
+from node.chain import Chain, WindowClosed, is_first
+from node.directory import Directory, Peer
 from node.errors import Exit, MeshkeepError
 from node.job import Job, Report, Slots
-from node.offers import Offer
+from node.looks import Looks
+from node.roots import ROOT, Roots, seen
+from node.rotation import chosen, keep_aside
+from node.target_states import TargetStates, target_state
 from node.transfers import Workers
 from replication import errors as transfer_errors
 from replication.conflicts import Conflict
-from replication.guard import Guard, cursors_of, hold_tag, let_go, reconcile
-from replication.history import Rule, SourceHistory, TargetSnapshot, TargetState
-from replication.jobs import SendStep
+from replication.guard import cursors_of
+from replication.history import Rule, SourceHistory, TargetState
 from replication.plan import plan
-from replication.steps import Abort, Full, Plan, Resume, Step, Stream, UpToDate
+from replication.steps import Abort, Full, Incremental, Plan, Resume, Rotate, UpToDate
 from zfs import errors as zfs_errors
 from zfs.door import Zfs
-from zfs.model import Look, ResumeState
 
 log = logging.getLogger(__name__)
 
-SETTLE = 10.0
-# What a target answers when the plan was made from a listing that is no longer true.
-STALE = frozenset({"partial_state", "diverged", "already_here", "no_base", "no_partial", "would_overwrite"})
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """An active node of the mesh, as jobs need it."""
-
-    id: str
-    name: str
-    role: str
-    address: str
-
-
-class Directory(Protocol):
-    """Where jobs find nodes."""
-
-    def peer(self, name: str) -> Peer:
-        """Raises MeshkeepError (not found) where no active node has that name."""
-        ...
-
-    def link(self) -> Link:
-        """Raises MeshkeepError where this host is in no mesh."""
-        ...
+STILL_TRUE = 300.0
+"""Seconds in line for a stream after which both sides are looked at again. A plan that is out of date before does no
+harm: the target refuses it, and it is made anew."""
 
 
 class _NotNow(Exception):
@@ -65,10 +44,14 @@ class Runs:
     """Carries out the runs of jobs. `zfs` is the source's pool; targets are asked through `directory`."""
 
     def __init__(self, zfs: Zfs, workers: Workers, directory: Directory, now: Callable[[], float]) -> None:
-        self._zfs = zfs
-        self._workers = workers
         self._directory = directory
         self._now = now
+        self._looks = Looks(zfs, now, (ROOT,))
+        self._states = TargetStates(directory)
+        self._bases = Bases(zfs, self._looks)
+        self._chain = Chain(zfs, workers, directory, self._bases, now)
+        self._roots = Roots(zfs, self._guid_of)
+        self._in_order: dict[tuple[str, str], tuple[object, ...]] = {}
 
     async def bring_up_to_date(
         self, job: Job, slots: Slots, above: Job | None = None, nested: tuple[str, ...] = ()
@@ -79,61 +62,67 @@ class Runs:
         are the datasets below with jobs of their own. Where the run has to wait for something else, the report says so.
         """
         tally = _Tally()
+        waiting = ""
         try:
             await self._rounds(job, slots, tally, above, nested)
-        except _NotNow as wait:
-            return Report(job.as_of, tally.sent, tally.steps, tally.resumed, str(wait))
-        finally:
-            if tally.slot:
-                slots.give_back()
-        return Report(job.as_of, tally.sent, tally.steps, tally.resumed)
+        except (_NotNow, WindowClosed) as wait:
+            waiting = str(wait)
+        return Report(job.as_of, tally.sent, tally.steps, tally.resumed, waiting)
 
     async def _rounds(
         self, job: Job, slots: Slots, tally: "_Tally", above: Job | None, nested: tuple[str, ...]
     ) -> None:
+        """A slot is held for streams alone, so that those who look again can do it together."""
         peer = self._directory.peer(job.target)
+        time = asyncio.get_running_loop().time
         while True:
             source, there = await self._look(job, peer)
+            looked = time()
             if above is not None and not there.exists:
                 _check_order(job, above)
-            decided = await self._decide(job, peer, source, there, nested)
+            decided = self._decide(job, peer, source, there, nested)
             if isinstance(decided, UpToDate):
+                await self._tidy(job, peer, source, there, decided)
                 return
-            if any(_is_first(step) for step in decided.steps):
+            if any(is_first(step) for step in decided.steps):
                 self._check_window(job)
-            if not tally.slot:
-                job.state = "queued"
-                waited = await slots.take()
-                tally.slot, job.state = True, "running"
-                if waited:
-                    continue
+            await self._roots.check(job.roots, job.target, decided)
+            job.state = "queued"
+            await slots.take()
+            job.state = "running"
             try:
-                await self._carry_out(job, peer, decided, there, tally)
+                if time() < looked + STILL_TRUE:
+                    await self._carry_out(job, peer, decided, source, there, tally)
             except transfer_errors.PlanStale as error:
                 tally.stale(error)
+            finally:
+                slots.give_back()
 
     async def planned(self, job: Job) -> Plan | Conflict | UpToDate:
         """What would be done now. Changes nothing. Raises MeshkeepError."""
         peer = self._directory.peer(job.target)
         source, there = await self._look(job, peer)
-        return plan(source, there, self._rule(job, peer, source))
+        return plan(source, there, self._rule(job, peer, source, there))
+
+    async def _guid_of(self, dataset: str) -> int:
+        return (await self._looks.at(dataset)).dataset.guid
 
     async def recall(self, job: Job) -> None:
         """After a start: what the dataset's bookmarks say of the base, before the target was asked."""
         target_id = self._directory.peer(job.target).id
-        source = await self._history(job.dataset)
-        _note_bases(job, source, [mark.guid for mark in cursors_of(source, target_id)])
+        source = history_of(await self._looks.at(job.dataset))
+        note_bases(job, source, [mark.guid for mark in cursors_of(source, target_id)])
 
     def _check_window(self, job: Job) -> None:
         window = job.rule.window
         if window is not None and not window.is_open(int(self._now())):
             raise _NotNow(f"waiting for window {window}")
 
-    async def _decide(
+    def _decide(
         self, job: Job, peer: Peer, source: SourceHistory, there: TargetState, nested: tuple[str, ...]
     ) -> Plan | UpToDate:
-        """The plan, with the source's holds and bookmarks set to what the target has. Raises for a conflict."""
-        decided = plan(source, there, self._rule(job, peer, source, nested))
+        """Raises MeshkeepError for a conflict."""
+        decided = plan(source, there, self._rule(job, peer, source, there, nested))
         job.conflict = decided if isinstance(decided, Conflict) else None
         if isinstance(decided, Conflict):
             raise MeshkeepError(
@@ -143,101 +132,61 @@ class Runs:
                 why="; ".join(decided.evidence),
                 hint=decided.hint,
             )
-        common = decided.base.guid if decided.base is not None else None
-        if (
-            common is not None
-        ):  # a target whose pool is not imported shows nothing: what it needs is needed on
-            _note_bases(job, source, [common])
-        cut_short = there.resume.to_guid if there.resume is not None else None
-        await self._guard(source, peer.id, common=common, to=cut_short)
+        if decided.base is not None:
+            # a target whose pool is not imported shows nothing: what it needs is needed on
+            note_bases(job, source, [decided.base.guid])
         return decided
 
-    async def _carry_out(
-        self, job: Job, peer: Peer, decided: Plan, there: TargetState, tally: "_Tally"
+    async def _tidy(
+        self, job: Job, peer: Peer, source: SourceHistory, there: TargetState, decided: UpToDate
     ) -> None:
-        for number, step in enumerate(decided.steps, start=1):
-            if isinstance(step, Abort):
-                tally.abort(step)
-                log.info("%s -> %s: %s", job.dataset, job.target, step.reason)
-                await self._directory.link().call(peer.address, "replica.abort", {"dataset": job.dataset})
-                return
-            job.stepping(number, len(decided.steps), step.to.name)
-            base = None if isinstance(step, Full) else step.base
-            source = await self._history(job.dataset)
-            await self._guard(source, peer.id, common=base.guid if base else None, to=step.to.guid)
-            job.resumed += isinstance(step, Resume)
-            tally.resumed += isinstance(step, Resume)
-            tally.sent += await self._send(job, peer, step, raw=decided.raw, already=there.resume)
-            tally.steps += 1
-            _note_bases(job, source, [step.to.guid])
-            job.stored = True
+        """The source's holds and bookmarks are set to what the target has; if nothing moved, they still are."""
+        common = decided.base.guid if decided.base is not None else None
+        cut_short = [there.resume.to_guid] if there.resume is not None else []
+        key, seen = (job.dataset, peer.id), (source.snapshots, source.bookmarks, common, cut_short)
+        known = self._in_order.get(key)
+        if known is not None and known[0] is seen[0] and known[1] is seen[1] and known[2:] == seen[2:]:
+            return
+        kept = await self._bases.read(source)
+        if await self._bases.keep(kept, peer.id, common=common, to=cut_short) is kept:
+            self._in_order[key] = seen
 
-    async def _send(
-        self, job: Job, peer: Peer, step: Stream, *, raw: bool, already: ResumeState | None
-    ) -> int:
-        """One stream. Returns the bytes that went out."""
-        base = None if isinstance(step, Full) else step.base
-        resume = (step.object, step.offset) if isinstance(step, Resume) else None
-        size = await self._zfs.send_size(step.to.full_name, base.full_name if base else None, raw=raw)
-        arrived = already.bytes if resume and already else 0
-        left = max(0, size - arrived)
-        offer = Offer(
-            dataset=job.dataset,
-            name=step.target_name,
-            to_guid=step.to.guid,
-            from_guid=base.guid if base else None,
-            raw=raw,
-            resuming=resume is not None,
-            size=left,
-        )
-        job.sending(arrived, max(size, arrived))
+    async def _carry_out(
+        self,
+        job: Job,
+        peer: Peer,
+        decided: Plan,
+        source: SourceHistory,
+        there: TargetState,
+        tally: "_Tally",
+    ) -> None:
+        first, link = decided.steps[0], self._directory.link()
+        if isinstance(first, Rotate):
+            tally.abort(first)
+            await keep_aside(link, peer.address, job, source, first)
+            return
+        if isinstance(first, Abort):
+            tally.abort(first)
+            log.info("%s -> %s: %s", job.dataset, job.target, first.reason)
+            await link.call(peer.address, "replica.abort", {"dataset": job.dataset})
+            return
+        streams = [step for step in decided.steps if isinstance(step, Full | Incremental | Resume)]
         before = job.bytes_total_sent
+        kept = await self._bases.read(source)
         try:
-            async with self._directory.link().stream(
-                peer.address, "replica.receive", offer.as_json()
-            ) as stream:
-                transfer = await self._workers.send(
-                    stream.socket,
-                    steps=[SendStep(step.to.full_name, base.full_name if base else None)],
-                    raw=raw,
-                    resume=resume,
-                    rate_limit=job.rule.rate_limit,
-                    on_progress=job.sent,
-                )
-                job.transfer = transfer
-                try:
-                    async with self._while_open(job, first=base is None):
-                        await transfer.outcome()
-                except transfer_errors.TransferFailed as error:
-                    raise await _peer_knows_better(stream.finish, error) from error
-                finally:
-                    job.transfer = None
-                await stream.finish(timeout=3600)
-        except PeerRefused as refused:
-            if refused.code in STALE:
-                raise transfer_errors.PlanStale(refused.text) from refused
-            raise transfer_errors.of_code(refused.code, refused.text) from refused
-        return job.bytes_total_sent - before
-
-    @contextlib.asynccontextmanager
-    async def _while_open(self, job: Job, *, first: bool) -> AsyncIterator[None]:
-        """Ends a first stream, resumably, when its window closes."""
-        window = job.rule.window if first else None
-        try:
-            async with asyncio.timeout(window.changes(int(self._now())) if window else None):
-                yield
-        except TimeoutError:
-            raise _NotNow(f"waiting for window {window}") from None
+            async for stored in self._chain.send(job, peer, streams, kept, there, raw=decided.raw):
+                tally.steps += len(stored)
+                tally.resumed += sum(isinstance(step, Resume) for step in stored)
+        finally:
+            tally.sent += job.bytes_total_sent - before
+            self._looks.forget(job.dataset)
 
     # -- looking -----------------------------------------------------------------------------------------------
-
-    async def _history(self, dataset: str) -> SourceHistory:
-        return _source(await self._zfs.look(dataset))
 
     async def _look(self, job: Job, peer: Peer) -> tuple[SourceHistory, TargetState]:
         """Both sides as they are; what that means for the protection is noted in the job."""
         try:
-            look = await self._zfs.look(job.dataset)
+            look = await self._looks.at(job.dataset)
         except zfs_errors.NotFound:
             raise MeshkeepError(
                 f"there is no dataset {job.dataset} here",
@@ -246,11 +195,9 @@ class Runs:
                 hint="zfs list",
             ) from None
         try:
-            answer = await self._directory.link().call(
-                peer.address, "replica.state", {"dataset": job.dataset}
-            )
+            answer = await self._states.of(peer, job.dataset)
         except (PeerUnreachable, LinkTimeout):
-            await self._lose_patience(job, peer, _source(look))
+            await self._lose_patience(job, peer, history_of(look))
             raise
         now, written = int(self._now()), look.dataset.written
         try:
@@ -261,14 +208,15 @@ class Runs:
                 protection.behind(look.snapshots, answer["snapshots"], job.rule.selector.wants),
             )
             job.stored, job.seen = bool(there.snapshots), now
+            job.roots = seen(look)
         except (KeyError, TypeError, ValueError) as error:  # a target is not trusted to make sense
             raise PeerBroke(peer.address, f"its answer makes no sense: {error!r}") from error
-        return _source(look), there
+        return history_of(look), there
 
     async def _lose_patience(self, job: Job, peer: Peer, source: SourceHistory) -> None:
         """A target that is away for too long, or pins too much, keeps its bookmarks and no snapshot."""
-        held = await self._held(source)
-        change = let_go(source, held, peer.id)
+        kept = await self._bases.read(source)
+        change = self._bases.letting_go(kept, peer.id)
         if not change.release:
             return
         cursors = cursors_of(source, peer.id)
@@ -281,9 +229,11 @@ class Runs:
             "%s -> %s: not there for %d s, %d bytes pinned: %s only bookmarked from now on",
             job.dataset, job.target, away, pinned, ", ".join(change.release),
         )  # fmt: skip
-        await self._apply(change)
+        await self._bases.apply(kept, change)
 
-    def _rule(self, job: Job, peer: Peer, source: SourceHistory, nested: tuple[str, ...] = ()) -> Rule:
+    def _rule(
+        self, job: Job, peer: Peer, source: SourceHistory, there: TargetState, nested: tuple[str, ...] = ()
+    ) -> Rule:
         """Raises MeshkeepError for a target that stores nothing."""
         role = next((one for one in ("admin", "member", "vault") if one == peer.role), None)
         if role is None:
@@ -301,59 +251,12 @@ class Runs:
             selector=job.rule.selector,
             initial=job.rule.initial,
             nested=nested,
+            on_divergence=chosen(job, there),
         )
-
-    async def _guard(
-        self, source: SourceHistory, target_id: str, *, common: int | None, to: int | None
-    ) -> None:
-        held = await self._held(source)
-        await self._apply(reconcile(source, held, target_id, common=common, to=to))
-
-    async def _held(self, source: SourceHistory) -> dict[int, list[str]]:
-        """The tags on each snapshot that has any, by guid."""
-        return {
-            snapshot.guid: await self._zfs.holds(snapshot.full_name)
-            for snapshot in source.snapshots
-            if snapshot.holds
-        }
-
-    async def _apply(self, guard: Guard) -> None:
-        for snapshot, bookmark in guard.create:
-            await self._zfs.bookmark(snapshot, bookmark)
-        if guard.hold:
-            await self._zfs.hold(guard.tag, guard.hold)
-        if guard.release:
-            await self._zfs.release(guard.tag, guard.release)
-        if guard.destroy:
-            await self._zfs.destroy_bookmarks(guard.destroy)
 
     async def forget(self, dataset: str, target_id: str) -> None:
         """A rule was removed: release what was kept for it. The replica itself stays where it is."""
-        tag = hold_tag(target_id)
-        source = await self._history(dataset)
-        held = [snapshot.full_name for snapshot in source.snapshots if snapshot.holds]
-        await self._zfs.release(tag, [name for name in held if tag in await self._zfs.holds(name)])
-        marks = [
-            mark.full_name for mark in source.bookmarks if mark.name.startswith(f"meshkeep_{target_id}_")
-        ]
-        if marks:
-            await self._zfs.destroy_bookmarks(marks)
-
-
-def _source(look: Look) -> SourceHistory:
-    return SourceHistory(look.dataset.name, look.snapshots, look.bookmarks, look.dataset.encrypted)
-
-
-def _note_bases(job: Job, source: SourceHistory, guids: Sequence[int]) -> None:
-    """From which versions the target's next stream may begin, and what is pinned by that."""
-    job.bases = tuple(guids)
-    found = source.by_guid()
-    job.base_creation = max((found[guid].creation for guid in guids if guid in found), default=0)
-    job.pinned = sum(one.used for one in source.snapshots if one.guid in guids)
-
-
-def _is_first(step: Step) -> bool:
-    return isinstance(step, Full) or (isinstance(step, Resume) and step.base is None)
+        await self._bases.forget(dataset, target_id)
 
 
 def _check_order(job: Job, above: Job) -> None:
@@ -380,7 +283,6 @@ class _Tally:
     resumed: int = 0
     aborted: int = 0
     surprises: int = 0
-    slot: bool = False
 
     def stale(self, error: transfer_errors.PlanStale) -> None:
         """An earlier stream that still ran at the first look explains one or two. Raises *error* after that."""
@@ -388,88 +290,10 @@ class _Tally:
         if self.surprises > 2:
             raise error
 
-    def abort(self, step: Abort) -> None:
-        """Once is a plan; a partial stream that will not go away is trouble. Raises PlanStale."""
+    def abort(self, step: Abort | Rotate) -> None:
+        """Once is a plan; what stands in the way and will not go is trouble. Raises PlanStale."""
         self.aborted += 1
         if self.aborted > 2:
             raise transfer_errors.PlanStale(
-                f"the target does not drop what it partly received: {step.reason}"
+                f"the target does not drop what it partly received, or keep aside what it has: {step.reason}"
             )
-
-
-def target_state(answer: Mapping[str, Any]) -> TargetState:
-    """The answer to ``replica.state`` as the planner's value."""
-    resume = answer.get("resume")
-    return TargetState(
-        exists=bool(answer["exists"]),
-        snapshots=tuple(
-            TargetSnapshot(str(one["name"]), int(one["guid"]), int(one["createtxg"]), int(one["creation"]))
-            for one in answer["snapshots"]
-        ),
-        resume=None if resume is None else ResumeState(**resume),
-    )
-
-
-async def _peer_knows_better(
-    finish: Callable[..., Awaitable[dict[str, Any]]], error: transfer_errors.TransferFailed
-) -> Exception:
-    """The sender only sees a closed connection; why it was closed is what the receiver says last."""
-    if isinstance(error, transfer_errors.Cancelled):
-        return error
-    try:
-        await finish(timeout=SETTLE)
-    except PeerRefused as refused:
-        return refused
-    except (PeerUnreachable, LinkTimeout):
-        return error
-    return error
-
-
-def _key_changed(job: Job, error: transfer_errors.KeyChanged) -> MeshkeepError:
-    told = error.__cause__
-    command = told.hint if isinstance(told, PeerRefused) and told.hint else "meshkeep key pending"
-    return MeshkeepError(
-        f"cannot replicate {job.dataset} to {job.target}: key changed",
-        code=error.code,
-        exit=Exit.REFUSED,
-        why=f"{error.text}\n"
-        f"if you changed it, say so at the console of {job.target}; if you did not, somebody else did",
-        hint=f"on {job.target}, as root: {command}",
-    )
-
-
-def explain(job: Job, error: Exception) -> tuple[str, MeshkeepError]:
-    """The state a job is in after *error*, and what a person is told."""
-    what = f"cannot replicate {job.dataset} to {job.target}"
-    match error:
-        case MeshkeepError():
-            return ("blocked" if error.exit is Exit.REFUSED else "failed"), error
-        case PeerUnreachable() | LinkTimeout():
-            return "waiting", MeshkeepError(
-                f"{what}: {job.target} is not reachable",
-                code="peer_unreachable",
-                exit=Exit.NO_PEER,
-                why=str(error),
-                hint="meshkeep status",
-            )
-        case PeerRefused(code="target_full") | transfer_errors.TargetFull():
-            return "blocked", MeshkeepError(
-                f"{what}: no room on {job.target}",
-                code="target_full",
-                why=str(error),
-                hint=f"raise the quota or add disks on {job.target}; replication goes on by itself",
-            )
-        case PeerRefused(exit=Exit.FAILED):
-            return "retrying", MeshkeepError(f"{what}: {error.text}", code=error.code, hint=error.hint)
-        case PeerRefused():
-            return "blocked", MeshkeepError(
-                f"{what}: {error.text}", code=error.code, exit=Exit.REFUSED, hint=error.hint
-            )
-        case transfer_errors.KeyChanged():
-            return "blocked", _key_changed(job, error)
-        case transfer_errors.Permanent():
-            return "blocked", MeshkeepError(f"{what}: {error.text}", code=error.code, exit=Exit.REFUSED)
-        case transfer_errors.TransferFailed():
-            return "retrying", MeshkeepError(f"{what}: {error.text}", code=error.code)
-        case _:
-            return "failed", MeshkeepError(f"{what}: {error}", code="zfs_failed")

@@ -1,14 +1,14 @@
 """Our holds and bookmarks: their names, and which there must be, so that the common base cannot be lost.
 
-While a step runs, a hold and a bookmark stand on both of its ends: whichever end the target turns out to
+While steps run, a hold and a bookmark stand on all of their ends: whichever of them the target turns out to
 have, the source still has a base, whatever is pruned or crashes in between. A bookmark made for a step is
-tentative until the target's own listing shows the snapshot; then it is the cursor and the older ones go.
+tentative until the target shows its snapshot; then the newest of those is the cursor and the others go.
 Nothing else is remembered, so running `reconcile` at start repairs what a crash left behind.
 """
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from replication.history import SourceHistory
 from zfs.model import Bookmark
@@ -60,18 +60,18 @@ def reconcile(
     target_id: str,
     *,
     common: int | None,
-    to: int | None = None,
+    to: Collection[int] = (),
 ) -> Guard:
     """What must change on the source so that exactly what this target needs is kept.
 
     *held* has the hold tags of each snapshot by guid. *common* is the guid of the newest version that the
-    target's own listing shows and the source has; *to* is the guid of the snapshot that is being sent, or
-    whose stream was cut short and can be resumed. Without *common* nothing is released or destroyed: a target
-    whose pool is not imported shows no snapshots, and its cursor must outlive that.
+    target's own listing shows and the source has; *to* are the guids of the snapshots that are being sent, or
+    of that whose stream was cut short and can be resumed. Without *common* nothing is released or destroyed: a
+    target whose pool is not imported shows no snapshots, and its cursor must outlive that.
     """
     tag = hold_tag(target_id)
-    needed = {guid for guid in (common, to) if guid is not None}
-    busy = needed if to is not None else set()
+    needed = set(to) if common is None else {common, *to}
+    busy = needed if to else set()
     marks = {mark.guid: mark for mark in cursors_of(source, target_id)}
     present = {snapshot.guid: snapshot for snapshot in source.oldest_first()}
     create = tuple(
@@ -86,6 +86,24 @@ def reconcile(
     release = tuple(present[guid].full_name for guid in present if guid in ours - busy)
     obsolete = tuple(mark.full_name for guid, mark in marks.items() if guid not in needed)
     return Guard(tag, create, hold, release, obsolete)
+
+
+def applied(
+    source: SourceHistory, held: Mapping[int, Collection[str]], change: Guard
+) -> tuple[SourceHistory, dict[int, list[str]]]:
+    """The history and the hold tags as they are after *change*, which saves listing them anew."""
+    by_name = {one.full_name: one for one in source.snapshots}
+    made = []
+    for snapshot, name in change.create:
+        one = by_name[snapshot]
+        made.append(Bookmark(source.dataset, name.partition("#")[2], one.guid, one.createtxg, one.creation))
+    marks = [mark for mark in source.bookmarks if mark.full_name not in change.destroy]
+    tags = {guid: list(names) for guid, names in held.items()}
+    for name in change.hold:
+        tags.setdefault(by_name[name].guid, []).append(change.tag)
+    for name in change.release:
+        tags[by_name[name].guid].remove(change.tag)
+    return replace(source, bookmarks=(*marks, *made)), {guid: names for guid, names in tags.items() if names}
 
 
 def let_go(source: SourceHistory, held: Mapping[int, Collection[str]], target_id: str) -> Guard:

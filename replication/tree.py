@@ -8,7 +8,7 @@ An encryption root is an ancestor of what inherits its key, and comes first by t
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from zfs.names import is_below, parent_of
+from zfs.names import is_below
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +50,3 @@ def expand(
 
 def _within(dataset: str, root: str) -> bool:
     return dataset == root or is_below(dataset, root)
-
-
-def nearest_above(dataset: str, others: Collection[str]) -> str | None:
-    """The closest ancestor of *dataset* among *others*: it must be there before *dataset* is sent first."""
-    above = parent_of(dataset)
-    while above is not None:
-        if above in others:
-            return above
-        above = parent_of(above)
-    return None

@@ -41,9 +41,11 @@ args = ...
 argv = args["argv"]
 refused = {}
 for _, name in ipairs(argv["names"]) do
-    number = zfs.sync.set_prop(name, argv["property"], argv["value"])
-    if number ~= 0 then
-        refused[name] = number
+    for property, value in pairs(argv["properties"]) do
+        number = zfs.sync.set_prop(name, property, value)
+        if number ~= 0 then
+            refused[name] = number
+        end
     end
 end
 return refused
@@ -225,13 +227,12 @@ class LibZfs:
                 await self._set_batch(group[start : start + _BATCH], values)
 
     async def _set_batch(self, names: list[str], values: Mapping[bytes, bytes]) -> None:
-        pool, told = pool_of(names[0]).encode(), {b"names": [name.encode() for name in names]}
-        for key, value in values.items():
-            params = {**told, b"property": key, b"value": value}
-            refused = await self._call(names[0], _program, pool, _SET_ALL, params)
-            for name, number in refused.items():
-                if number != errno.ENOENT:
-                    raise BY_ERRNO.get(number, errors.Unexpected)(name, os.strerror(number))
+        params = {b"names": [name.encode() for name in names], b"properties": dict(values)}
+        pool = pool_of(names[0]).encode()
+        refused = await self._call(names[0], _program, pool, _SET_ALL, params)
+        for name, number in refused.items():
+            if number != errno.ENOENT:
+                raise BY_ERRNO.get(number, errors.Unexpected)(name, os.strerror(number))
 
     async def inherit(self, name: str, prop: str) -> None:
         await run(name, "zfs", "inherit", prop, _any_name(name))

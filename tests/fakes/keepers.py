@@ -48,6 +48,8 @@ class Keeper:
         match verb:
             case "replica.state":
                 return await self.replicas.state(self.owners, args["dataset"])
+            case "replica.states":
+                return await self.replicas.states(self.owners, args)
             case "replica.list":
                 return self.lies or await self.replicas.listing(self.owners)
             case "replica.receive":

@@ -139,6 +139,8 @@ class Pair:
         match verb:
             case "replica.state":
                 return await self.replicas.state(self.owners, dataset_of(args))
+            case "replica.states":
+                return await self.replicas.states(self.owners, args)
             case "replica.list":
                 return await self.replicas.listing(self.owners)
             case "replica.receive":

@@ -103,7 +103,7 @@ GUARD = (
     Mutant(
         "the snapshots of a running step are not held",
         "replication/guard.py",
-        "busy = needed if to is not None else set()",
+        "busy = needed if to else set()",
         "busy = set[int]()",
         _GUARD,
     ),

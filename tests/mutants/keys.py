@@ -8,8 +8,8 @@ _OWN = "tests/unit/node/test_own_keys.py"
 KEYS = (
     Mutant(
         "the stream that carries a key pins it",
-        "node/replicas.py",
-        "            if pinned is None:  # later",
+        "node/receipts.py",
+        "            if self._pinned is None:  # later",
         "            if True:  # later",
         _APPROVAL,
     ),
@@ -101,7 +101,7 @@ KEYS = (
     ),
     Mutant(
         "a hint sends the owner nowhere",
-        "node/runs.py",
+        "node/run_errors.py",
         "told.hint if isinstance(told, PeerRefused) and told.hint else",
         "error.code if told is None else",
         _APPROVAL,

@@ -54,8 +54,8 @@ SERVING = (
     Mutant(
         "anything that is not nothing announces a raw stream",
         "node/offers.py",
-        'raw=args.get("raw") is True,',
-        'raw=bool(args.get("raw")),',
+        'return cls(dataset, args.get("raw") is True,',
+        'return cls(dataset, bool(args.get("raw")),',
         _OFFERS,
     ),
     Mutant(
@@ -96,21 +96,21 @@ SERVING = (
     Mutant(
         "a stored snapshot is received over under its name",
         "node/replicas.py",
-        "if any(snapshot.name == offer.name for snapshot in snapshots):",
-        "if any(snapshot.guid == offer.name for snapshot in snapshots):",
+        "if step.name in names:",
+        "if step.name in guids:",
         _REPLICAS,
     ),
     Mutant(
         "success is reported although the snapshot is not here",
-        "node/replicas.py",
-        "next((one for one in look.snapshots if one.guid == offer.to_guid), None)",
-        "next((one for one in look.snapshots), None)",
+        "node/receipts.py",
+        "return [step for step in self._offer.steps if step.to_guid not in self._given]",
+        "return []",
         _REPLICAS,
     ),
     Mutant(
         "a received snapshot is not held, so its owner's zfs destroy -r takes it",
-        "node/replicas.py",
-        "await self._zfs.hold(FLOOR_HOLD, [here.full_name])",
+        "node/receipts.py",
+        "await self._zfs.hold(FLOOR_HOLD, names)",
         "await self._zfs.hold(FLOOR_HOLD, [])",
         _REPLICATOR,
     ),
@@ -138,24 +138,24 @@ SERVING = (
     Mutant(
         "the wrapped key of a replica is not pinned",
         "node/replicas.py",
-        "pinned=pinned,",
-        "pinned=None,",
+        "            pinned=pinned,\n            user=",
+        "            pinned=None,\n            user=",
         _REPLICAS,
     ),
     Mutant(
         "a hold is released before the bookmark that takes its place is made",
-        "node/runs.py",
-        "        for snapshot, bookmark in guard.create:\n",
-        "        if guard.release:\n"
-        "            await self._zfs.release(guard.tag, guard.release)\n"
-        "        for snapshot, bookmark in guard.create:\n",
+        "node/bases.py",
+        "            async with asyncio.TaskGroup() as group:\n                if make:\n",
+        "            if change.release:\n"
+        "                await self._zfs.release(change.tag, change.release)\n"
+        "            async with asyncio.TaskGroup() as group:\n                if make:\n",
         _GUARD_ORDER,
     ),
     Mutant(
         "a stream goes out before both of its ends are kept",
-        "node/runs.py",
-        "            await self._guard(source, peer.id, common=base.guid if base else None, to=step.to.guid)\n",
-        "",
+        "node/chain.py",
+        "to=[step.to.guid for step in chunk]",
+        "to=[]",
         _REPLICATOR,
     ),
     Mutant(

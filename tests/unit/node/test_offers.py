@@ -7,18 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.link_errors import Refusal
-from node.offers import Offer, SendBack, dataset_of
+from node.chain import CHUNK
+from node.offers import MAX_STATES, MAX_STEPS, Offer, OfferedStep, SendBack, dataset_of, states_asked
 from zfs.names import check_snapshot
 
-OFFER: dict[str, Any] = {
-    "dataset": "tank/home",
-    "name": "daily",
-    "to_guid": 7,
-    "from_guid": 6,
-    "raw": True,
-    "resuming": False,
-    "size": 100,
-}
+STEP: dict[str, Any] = {"name": "daily", "to_guid": 7, "from_guid": 6, "size": 100}
+NEXT: dict[str, Any] = {"name": "weekly", "to_guid": 8, "from_guid": 7, "size": 50}
+OFFER: dict[str, Any] = {"dataset": "tank/home", "raw": True, "resuming": False, "steps": [STEP, NEXT]}
 BACK: dict[str, Any] = {
     "owner": "home",
     "dataset": "tank/home",
@@ -60,40 +55,93 @@ def broken(base: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
 
 class TestOffer:
     def test_what_a_source_says_is_what_the_target_reads(self) -> None:
-        offer = Offer("tank/home", "daily", 7, None, True, False, 100)
+        steps = (OfferedStep("daily", 7, None, 100), OfferedStep("weekly", 8, 7, 3))
+        offer = Offer("tank/home", True, False, steps)
         assert Offer.parse(offer.as_json()) == offer
+        assert offer.size == 103
 
     def test_the_proper_one_passes(self) -> None:
-        assert Offer.parse(OFFER).from_guid == 6
+        assert [step.from_guid for step in Offer.parse(OFFER).steps] == [6, 7]
 
     @pytest.mark.parametrize(
         ("key", "value"),
         [
-            *(("dataset", value) for value in NO_DATASETS),
             *(("name", value) for value in NO_NAMES),
             *(("to_guid", value) for value in [None, *NO_GUIDS]),
             *(("from_guid", value) for value in NO_GUIDS),
             *(("size", value) for value in NO_SIZES),
         ],
     )
-    def test_anything_else_is_refused(self, key: str, value: object) -> None:
+    @pytest.mark.parametrize("place", [0, 1])
+    def test_anything_else_in_a_step_is_refused(self, key: str, value: object, place: int) -> None:
+        steps = [STEP, NEXT]
+        steps[place] = {**steps[place], key: value}
         with pytest.raises(Refusal) as caught:
-            Offer.parse({**OFFER, key: value})
+            Offer.parse({**OFFER, "steps": steps})
         assert caught.value.code in ("bad_request", "bad_name")
+
+    @pytest.mark.parametrize("value", NO_DATASETS)
+    def test_what_is_no_dataset_is_refused(self, value: object) -> None:
+        with pytest.raises(Refusal) as caught:
+            Offer.parse({**OFFER, "dataset": value})
+        assert caught.value.code in ("bad_request", "bad_name")
+
+    @pytest.mark.parametrize(
+        "steps",
+        [
+            None, {}, [], "x", [None], [[STEP]], ["daily"], [STEP, STEP], [NEXT, STEP],
+            [STEP, {**NEXT, "from_guid": None}],
+            [STEP, {**NEXT, "from_guid": 6}], [STEP, {**NEXT, "name": "daily"}], [STEP, NEXT, {**STEP, "from_guid": 8}],
+        ],
+    )  # fmt: skip
+    def test_steps_that_are_no_chain_are_refused(self, steps: object) -> None:
+        with pytest.raises(Refusal) as caught:
+            Offer.parse({**OFFER, "steps": steps})
+        assert caught.value.code == "bad_request"
+
+    def test_more_steps_than_one_connection_takes_are_refused(self) -> None:
+        steps = [
+            {"name": f"s{number}", "to_guid": number + 1, "from_guid": number or None, "size": 1}
+            for number in range(MAX_STEPS + 1)
+        ]
+        assert len(Offer.parse({**OFFER, "steps": steps[:-1]}).steps) == MAX_STEPS >= CHUNK
+        with pytest.raises(Refusal):
+            Offer.parse({**OFFER, "steps": steps})
 
     @pytest.mark.parametrize("value", [1, "true", "yes", [True], None])
     def test_raw_is_only_what_is_true(self, value: object) -> None:
         assert Offer.parse({**OFFER, "raw": value}).raw is False
 
-    @given(broken(OFFER))
-    def test_only_a_refusal_comes_out_or_a_name_that_zfs_takes(self, args: dict[str, Any]) -> None:
+    @given(broken(OFFER), broken(STEP))
+    def test_only_a_refusal_comes_out_or_a_name_that_zfs_takes(
+        self, args: dict[str, Any], step: dict[str, Any]
+    ) -> None:
         try:
-            offer = Offer.parse(args)
+            offer = Offer.parse({**args, "steps": [step]} if "steps" in args else args)
         except Refusal:
             return
-        check_snapshot(f"{offer.dataset}@{offer.name}")
-        assert offer.size >= 0
-        assert 0 < offer.to_guid < 1 << 64
+        for one in offer.steps:
+            check_snapshot(f"{offer.dataset}@{one.name}")
+            assert one.size >= 0
+            assert 0 < one.to_guid < 1 << 64
+
+
+class TestStatesAsked:
+    def test_names_and_what_is_known_of_them(self) -> None:
+        assert states_asked({"datasets": {"tank/a": None, "b": "v1"}}) == {"tank/a": None, "b": "v1"}
+
+    @pytest.mark.parametrize(
+        "value", [None, [], ["tank"], {}, "tank", {"tank": 1}, {"tank": True}, {"tank": ["v"]}]
+    )
+    def test_anything_else_is_refused(self, value: object) -> None:
+        with pytest.raises(Refusal):
+            states_asked({"datasets": value})
+
+    def test_so_many_and_no_more(self) -> None:
+        names: dict[str, None] = dict.fromkeys(f"tank/{number}" for number in range(MAX_STATES))
+        assert len(states_asked({"datasets": names})) == MAX_STATES
+        with pytest.raises(Refusal):
+            states_asked({"datasets": {**names, "one": None}})
 
 
 class TestSendBack:

@@ -17,13 +17,17 @@ KB = 1024
 REPLICA = f"{ROOT}/{HOME}/tank/home"
 OFFER: dict[str, Any] = {
     "dataset": "tank/home",
-    "name": "next",
-    "to_guid": 77,
-    "from_guid": None,
     "raw": True,
     "resuming": False,
-    "size": 10,
 }
+STEP: dict[str, Any] = {"name": "next", "to_guid": 77, "from_guid": None, "size": 10}
+
+
+def offered(**change: Any) -> dict[str, Any]:
+    """An offer of one step, with *change* where it belongs."""
+    of_step = {key: value for key, value in change.items() if key in STEP}
+    of_all = {key: value for key, value in change.items() if key not in STEP}
+    return {**OFFER, "steps": [{**STEP, **of_step}], **of_all}
 
 
 class NoStream:
@@ -118,34 +122,63 @@ class TestAnOfferThatDoesNotFit:
     )
     async def test_is_refused(self, pair: Pair, change: dict[str, Any], code: str) -> None:
         meant = {key: newest(pair) if value == "newest" else value for key, value in change.items()}
-        assert await refusal(pair, {**OFFER, **meant}) == code
+        assert await refusal(pair, offered(**meant)) == code
 
-    @pytest.mark.parametrize("missing", ["dataset", "name", "to_guid"])
+    @pytest.mark.parametrize("missing", ["dataset", "steps", "name", "to_guid"])
     async def test_what_is_left_out_is_missed(self, pair: Pair, missing: str) -> None:
-        args = {key: value for key, value in OFFER.items() if key != missing}
+        args = offered()
+        for part in (args, args["steps"][0]):
+            part.pop(missing, None)
         assert await refusal(pair, args) == "bad_request"
+
+    @pytest.mark.parametrize(
+        ("second", "code"),
+        [
+            ({"name": "a"}, "would_overwrite"),
+            ({"to_guid": "a"}, "already_here"),
+            ({"to_guid": 77}, "bad_request"),
+            ({"name": "next"}, "bad_request"),
+            ({"from_guid": None}, "bad_request"),
+            ({"from_guid": "newest"}, "bad_request"),
+            ({"size": 1 << 40}, "target_full"),
+            ({"name": "a/b"}, "bad_name"),
+            ({"name": "y" * 220}, "bad_name"),
+        ],
+    )
+    async def test_a_later_step_is_judged_before_the_first_one_runs(
+        self, pair: Pair, second: dict[str, Any], code: str
+    ) -> None:
+        older = pair.cloud.state.snap(f"{REPLICA}@a").guid
+        named = {"a": older, "newest": newest(pair)}
+        meant = {
+            key: named[value] if key.endswith("guid") and value in named else value
+            for key, value in second.items()
+        }
+        first = {**STEP, "from_guid": newest(pair)}
+        steps = [first, {**STEP, "name": "later", "to_guid": 78, "from_guid": 77, **meant}]
+        assert await refusal(pair, {**OFFER, "steps": steps}) == code
 
     async def test_a_member_does_not_mix_plain_onto_raw(self, pair: Pair) -> None:
         pair.role = "member"
-        args = {**OFFER, "from_guid": newest(pair), "raw": False}
+        args = offered(from_guid=newest(pair), raw=False)
         assert await refusal(pair, args) == "mixed_modes"
 
     async def test_onto_an_older_snapshot_than_the_newest(self, pair: Pair) -> None:
         older = pair.cloud.state.snap(f"{REPLICA}@a").guid
-        assert await refusal(pair, {**OFFER, "from_guid": older}) == "diverged"
+        assert await refusal(pair, offered(from_guid=older)) == "diverged"
 
     async def test_without_a_pool(self, pair: Pair) -> None:
         pair.terms = None
-        assert await refusal(pair, OFFER) == "no_storage"
+        assert await refusal(pair, offered()) == "no_storage"
 
     async def test_a_quota_that_is_used_up(self, pair: Pair) -> None:
         await pair.cloud.set(f"{ROOT}/{HOME}", {"quota": "1"})
-        assert await refusal(pair, {**OFFER, "from_guid": newest(pair)}) == "target_full"
+        assert await refusal(pair, offered(from_guid=newest(pair))) == "target_full"
 
     async def test_a_pool_that_is_gone_is_said_to_be(self, pair: Pair) -> None:
         pair.cloud.suspend("vault")
         for verb in ("receive", "state", "abort"):
-            assert await refusal(pair, OFFER, verb) == "pool_unavailable"
+            assert await refusal(pair, offered(), verb) == "pool_unavailable"
 
 
 class TestAStreamThatIsNotWhatWasAnnounced:
@@ -153,7 +186,7 @@ class TestAStreamThatIsNotWhatWasAnnounced:
         stream: Any = OneStream(data)
         before = dump(pair.cloud)
         with pytest.raises(Refusal) as caught:
-            await pair.replicas.receive(pair.owners, {**OFFER, "from_guid": newest(pair), **offer}, stream)
+            await pair.replicas.receive(pair.owners, offered(**{"from_guid": newest(pair), **offer}), stream)
         stream.close()
         assert dump(pair.cloud) == before
         assert caught.value.exit == 1

@@ -77,7 +77,7 @@ class TestOneRun:
         pair.asked.clear()
         report = await pair.replicate()
         assert (report.steps, report.bytes) == (0, 0)
-        assert pair.asked == ["replica.state"]
+        assert pair.asked == ["replica.states"]
 
     async def test_without_a_snapshot_there_is_nothing_to_send(self, pair: Pair) -> None:
         report = await pair.replicate()
@@ -350,13 +350,13 @@ class TestInterrupted:
 class TestState:
     async def seen_while_asking(self, pair: Pair, monkeypatch: pytest.MonkeyPatch, job: Job) -> set[str]:
         """The states in which the job is shown while the target is asked what it has."""
-        seen, ask = set(), pair.replicas.state
+        seen, ask = set(), pair.replicas.states
 
-        async def state(owners: Sequence[str], source: str) -> dict[str, Any]:
+        async def states(owners: Sequence[str], args: dict[str, Any]) -> dict[str, Any]:
             seen.add(job.state)
-            return await ask(owners, source)
+            return await ask(owners, args)
 
-        monkeypatch.setattr(pair.replicas, "state", state)
+        monkeypatch.setattr(pair.replicas, "states", states)
         with contextlib.suppress(MeshkeepError):
             await pair.replicate()
         return seen

@@ -80,7 +80,7 @@ class TestNames:
 
 class TestReconcile:
     def test_before_a_first_stream_its_snapshot_is_held_and_marked(self) -> None:
-        change = reconcile(history("@a @b"), {}, CLOUD, common=None, to=guid_of("a"))
+        change = reconcile(history("@a @b"), {}, CLOUD, common=None, to=[guid_of("a")])
         assert change.hold == (f"{DATASET}@a",)
         assert [snapshot for snapshot, _ in change.create] == [f"{DATASET}@a"]
         assert not change.release
@@ -88,7 +88,7 @@ class TestReconcile:
 
     def test_before_a_step_both_ends_are_held_and_marked(self) -> None:
         source = with_cursors("@a @b @c", cursor("a"))
-        change = reconcile(source, {}, CLOUD, common=guid_of("a"), to=guid_of("b"))
+        change = reconcile(source, {}, CLOUD, common=guid_of("a"), to=[guid_of("b")])
         assert change.hold == (f"{DATASET}@a", f"{DATASET}@b")
         assert [snapshot for snapshot, _ in change.create] == [f"{DATASET}@b"]
 
@@ -99,7 +99,7 @@ class TestReconcile:
         assert change.destroy == (f"{DATASET}#{cursor_name(CLOUD, guid_of('a'))}",)
 
     def test_a_base_of_which_only_the_bookmark_is_left_is_kept(self) -> None:
-        change = reconcile(with_cursors("@b", cursor("a")), {}, CLOUD, common=guid_of("a"), to=guid_of("b"))
+        change = reconcile(with_cursors("@b", cursor("a")), {}, CLOUD, common=guid_of("a"), to=[guid_of("b")])
         assert change.hold == (f"{DATASET}@b",)
         assert not change.destroy
 
@@ -114,7 +114,7 @@ class TestReconcile:
 
     def test_doing_it_again_changes_nothing(self) -> None:
         source = with_cursors("@a @b", cursor("a"), cursor("b"))
-        assert reconcile(source, held("ab"), CLOUD, common=guid_of("a"), to=guid_of("b")) == Guard(
+        assert reconcile(source, held("ab"), CLOUD, common=guid_of("a"), to=[guid_of("b")]) == Guard(
             hold_tag(CLOUD)
         )
 
@@ -135,7 +135,7 @@ def test_in_every_state_and_between_all_changes_each_end_that_matters_has_a_mark
                 tags,
                 CLOUD,
                 common=guid_of(common) if common else None,
-                to=guid_of(to) if to else None,
+                to=[guid_of(to)] if to else [],
             )
             before, *states = apply(source, tags, change)
             for marks, _ in states:

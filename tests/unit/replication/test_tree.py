@@ -1,6 +1,6 @@
 """Rules over trees: who is in, and who goes first."""
 
-from replication.tree import Branch, expand, nearest_above
+from replication.tree import Branch, expand
 
 PRESENT = ["tank", "tank/a", "tank/a/b", "tank/a/b/c", "tank/ab", "tank/a/x"]
 
@@ -53,9 +53,3 @@ def test_targets_are_apart() -> None:
 
 def test_no_recursion_goes_into_what_is_kept_for_others() -> None:
     assert names(Branch("tank/a", "nas", True), passed=("tank/a/b",)) == ["tank/a", "tank/a/x"]
-
-
-def test_the_nearest_above() -> None:
-    assert nearest_above("tank/a/b/c", {"tank", "tank/a"}) == "tank/a"
-    assert nearest_above("tank/ab", {"tank/a"}) is None
-    assert nearest_above("tank", {"tank"}) is None
