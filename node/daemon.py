@@ -29,6 +29,7 @@ from mesh.wireguard.device import WireGuardError
 from mesh.wireguard.netlink import KernelWireGuard
 from node import status
 from node.admission import Admissions
+from node.adopt import Adopter
 from node.api import Api, Request
 from node.checks import Checks
 from node.clock import ClockWatch
@@ -38,7 +39,9 @@ from node.decrees import Decrees
 from node.drill import Drill
 from node.drill_rounds import DrillRounds
 from node.errors import Exit, MeshkeepError
+from node.encrypt import Encryptor
 from node.exchange import Exchange
+from node.first_days import FirstDays
 from node.file_fetch import FileFetcher
 from node.hooks import HookRunner
 from node.jobs_verbs import JobVerbs
@@ -62,6 +65,7 @@ from node.policy_verbs import PolicyVerbs
 from node.promises import Promises
 from node.prune_verbs import PruneVerbs
 from node.pruner import Pruner
+from node.recognise import recognised
 from node.replica_keeper import ReplicaKeeper
 from node.replicas import Replicas
 from node.replicator import Replicator
@@ -72,9 +76,11 @@ from node.rotation_verbs import RotationVerbs
 from node.rulebook import Rules
 from node.sanoid_timer import SanoidTimer
 from node.scratch import Scratches
+from node.seed import SeedExport, SeedImport
 from node.settings import CONFIG_DIR, ConfigError, Settings, config_files, load
 from node.sharing import Sharing
 from node.snapshot_verbs import SnapshotVerbs
+from node.snapshot_view import SnapshotViews
 from node.snapshotter import Snapshotter
 from node.status import Problem
 from node.storage import Storage
@@ -261,7 +267,16 @@ class Agent:
             self.approvals,
             tell=self.exchange.tell_everyone,
         )
-        self.peer_api = PeerApi(self.mesh, self.exchange, self.replicas, desk, self.terms.answers())
+        self.peer_api = PeerApi(
+            self.mesh,
+            self.exchange,
+            self.replicas,
+            desk,
+            {
+                **self.terms.answers(),
+                "replica.recognise": lambda _caller, args, _stream: recognised(self.zfs, args),
+            },
+        )
         self.admissions = Admissions(
             self.mesh,
             IssuerDoor(self.wireguard),
@@ -408,6 +423,7 @@ class Agent:
         api.register("mount", verbs.mount, access="root")
         api.register("umount", verbs.umount, access="root")
         self._register_restore(api)
+        self._register_first_days(api)
         self._register_policy(api)
         return api
 
@@ -423,6 +439,46 @@ class Agent:
         api.register("restore.drill", restores.drill, access="root")
         api.register("restore.file", restores.file, access="root")
         api.register("restore.copies", restores.copies, access="group")
+
+    def _register_first_days(self, api: Api) -> None:
+        """The verbs that begin with what is there already."""
+        adopter = Adopter(
+            self.zfs,
+            self.workers,
+            self._keys,
+            self.mesh,
+            terms=self.storage.terms,
+            only_raw=lambda: self.mesh.my_role() == "vault",
+            now=time.time,
+        )
+        seeds = SeedExport(
+            self.zfs,
+            self.workers,
+            me=lambda: self.mesh.identity,
+            mesh=lambda: self.mesh.view().mesh_id,
+            now=time.time,
+        )
+        sowing = SeedImport(
+            self.replicas,
+            mesh=lambda: self.mesh.view().mesh_id,
+            public=self._owner_key,
+            named=self._name_of,
+        )
+        encryptor = Encryptor(
+            self.zfs,
+            self.workers,
+            self.mesh.local,
+            SnapshotViews(Commands(), self._places.socket.parent / "views"),
+            shared=lambda name: [to for one in self._settings.shares if one.dataset == name for to in one.to],
+            rules=lambda name: [job.target for job in self.replicator.jobs if job.dataset == name],
+            now=time.time,
+        )
+        FirstDays(adopter, seeds, sowing, encryptor).register(api)
+
+    def _owner_key(self, node: str) -> bytes | None:
+        """The public key of a node that may own what is stored here."""
+        member = self.mesh.view().members.get(node)
+        return member.public if member and member.active and member.role in ("admin", "member") else None
 
     def _register_policy(self, api: Api) -> None:
         """The verbs about snapshots and the rules for them."""

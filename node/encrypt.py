@@ -258,14 +258,17 @@ class Encryptor:
         resume: tuple[int, int] | None,
         progress: Tell,
     ) -> None:
-        moved = 0
+        moved, total = (
+            0,
+            await self._zfs.send_size(step.full_name, base.full_name if base else None, raw=False),
+        )
 
         def count(done: int) -> None:
             nonlocal moved
             moved = done
 
         async def tell() -> None:
-            await progress({"text": f"@{step.name}", "snapshot": step.name, "bytes_done": moved})
+            await progress({"snapshot": step.name, "bytes_done": moved, "bytes_total": max(total, moved)})
 
         into = ReceiveStep(f"{state.new}@{step.name}", step.guid, base.guid if base else None)
         async with watched(tell):

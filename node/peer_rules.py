@@ -34,6 +34,9 @@ VERBS: Mapping[str, Verb] = {
     "replica.abort": Verb(_FULL, _STORES, "drop a partly received stream of the caller's"),
     "replica.rotate": Verb(_FULL, _STORES, "keep a replica that nothing leads on from aside under another name"),
     "replica.send": Verb(_FULL, _STORES, "send a stored snapshot back to its owner"),
+    "replica.recognise": Verb(
+        _FULL, frozenset({"admin", "member"}), "which of some guids are snapshots of a dataset"
+    ),
     "manifest.put": Verb(_FULL, _STORES, "keep the caller's own sealed manifest"),
     "manifest.get": Verb(_FULL, _STORES, "give a sealed manifest back to its owner"),
     "manifest.open": Verb(_FULL, frozenset({"admin"}), "open a manifest for the node that inherits it"),

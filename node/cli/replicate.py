@@ -7,13 +7,17 @@ import click
 
 from node import client
 from node.cli import output
+from node.cli.adopt import adopt
 from node.cli.base import flags, group
 from node.cli.confirm import confirm
 from node.cli.progress import watch
+from node.cli.seed import seed
 
 __all__ = ["outcome", "replicate"]
 
 replicate = group("replicate", "Keep copies of a dataset on other nodes.")
+replicate.add_command(adopt)
+replicate.add_command(seed)
 
 
 @replicate.command("add")

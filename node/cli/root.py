@@ -14,6 +14,7 @@ COMMANDS = {
     "policy": Lazy("node.cli.policy:policy", "Which snapshots are taken and kept, and why."),
     "prune": Lazy("node.cli.prune:prune", "Destroy what the policies do not keep."),
     "replicate": Lazy("node.cli.replicate:replicate", "Keep copies of a dataset on other nodes."),
+    "encrypt": Lazy("node.cli.encrypt:encrypt", "Make a plaintext dataset an encrypted one; the old one is kept."),
     "jobs": Lazy("node.cli.jobs:jobs", "What is on its way to other nodes: list, show, watch, cancel."),
     "restore": Lazy("node.cli.restore:restore", "Bring back a file, a dataset or all of a host."),
     "share": Lazy("node.cli.share:share", "Share a dataset by NFS inside the mesh."),
