@@ -38,11 +38,11 @@ from node.copies import keepers
 from node.decrees import Decrees
 from node.drill import Drill
 from node.drill_rounds import DrillRounds
-from node.errors import Exit, MeshkeepError
 from node.encrypt import Encryptor
+from node.errors import Exit, MeshkeepError
 from node.exchange import Exchange
-from node.first_days import FirstDays
 from node.file_fetch import FileFetcher
+from node.first_days import FirstDays
 from node.hooks import HookRunner
 from node.jobs_verbs import JobVerbs
 from node.joining import Joining
