@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from node.manifest_desk import PURPOSE
 from node.membership import Membership
 from node.replicator import Peer
 from node.status import Problem
-from replication.manifest import BadManifest, DatasetFacts, Manifest, decode, digest, encode
+from replication.ledger import Ledger
+from replication.manifest import BadManifest, DatasetFacts, Manifest, decode, digest, encode, fitted
 from zfs.door import Zfs
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,14 @@ class Gathered:
     found: list[Found] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
+    def ledger(self, owner: str, dataset: str) -> tuple[Ledger | None, str]:
+        """What *owner* sent of *dataset*, and the node whose copy of the manifest says so."""
+        for one in self.found:
+            for ledger in one.manifest.sent if one.manifest.owner == owner else ():
+                if ledger.dataset == dataset:
+                    return ledger, one.node
+        return None, ""
+
     def facts(self, dataset: str) -> DatasetFacts | None:
         """What the newest says that knows *dataset*."""
         told = (one.manifest.facts(dataset) for one in self.found)
@@ -70,7 +79,9 @@ class Manifests:
         files: Callable[[], Sequence[Path]],
         now: Callable[[], float],
         hostname: Callable[[], str] = socket.gethostname,
+        sent: Callable[[], Mapping[str, Ledger]] = dict,
     ) -> None:
+        self._sent_lists = sent
         self._zfs = zfs
         self._mesh = mesh
         self._sent_file = state / "manifests-sent.json"
@@ -94,9 +105,7 @@ class Manifests:
         try:
             body = encode(manifest)
         except BadManifest as error:
-            raise MeshkeepError(
-                f"the manifest of this node cannot be made: {error}", code="bad_manifest"
-            ) from error
+            raise _cannot_be_made(error) from error
         readers = self.readers()
         state = digest(manifest) + "".join(sorted(one.hex() for one in readers))
         sent = self._sent()
@@ -113,14 +122,16 @@ class Manifests:
             write_durably(self._sent_file, json.dumps(left | arrived, sort_keys=True).encode())
 
     async def make(self, datasets: Iterable[str]) -> Manifest:
-        """What it would say now. Raises ZfsError, OSError."""
+        """What it would say now, with as much of the lists of what was sent as there is room for. Raises ZfsError,
+        OSError.
+        """
         wanted = set(datasets)
         here = [one for one in await self._zfs.datasets() if one.name in wanted]
         names = [one.name for one in here]
         own = await self._zfs.own_properties(names)
         places = await self._zfs.mountpoints(names)
         me = self._mesh.me()
-        return Manifest(
+        made = Manifest(
             owner=me.id,
             node=me.name,
             hostname=self._hostname(),
@@ -139,7 +150,9 @@ class Manifests:
                 path.relative_to(self._config).as_posix(): path.read_text(encoding="utf-8")
                 for path in self._files()
             },
+            sent=tuple(self._sent_lists().values()),
         )
+        return fitted(made)
 
     def readers(self) -> frozenset[bytes]:
         """Who opens it: this node, the recovery key, the admins."""
@@ -262,6 +275,10 @@ class Manifests:
     def _admins(self) -> list[Peer]:
         active = self._mesh.view().active()
         return [self._mesh.peer(m.id) for m in active if m.role == "admin" and m.id != self._mesh.identity.id]
+
+
+def _cannot_be_made(error: BadManifest) -> MeshkeepError:
+    return MeshkeepError(f"the manifest of this node cannot be made: {error}", code="bad_manifest")
 
 
 def as_json(gathered: Gathered) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from replication.ledger import Head, heard, told
+
 SCHEMA = "meshkeep.status/1"
 LATE_AFTER = 24 * 3600
 """Seconds without protection after which a replica is late, unless its rule says otherwise."""
@@ -59,19 +61,33 @@ def _replica(one: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def report_body(datasets: Sequence[Mapping[str, Any]], limit: int) -> bytes:
+def report_body(
+    datasets: Sequence[Mapping[str, Any]], limit: int, heads: Mapping[str, Head] | None = None
+) -> bytes:
     """What a node tells the others of its datasets, at most *limit* bytes: canonical JSON, signed by the mesh.
 
-    Where all do not fit, those with replicas go first, and the others are left out.
+    With the heads of the lists of what it sent, in at most half of it. Where not all datasets fit, those with replicas
+    go first, and the others are left out.
     """
-    told = sorted(datasets, key=lambda line: (not line["replicas"], line["name"]))
-    while len(body := _report(told)) > limit:
-        told = told[: len(told) * limit // len(body)]
+    sent = told(heads, limit // 2) if heads else {}
+    said = sorted(datasets, key=lambda line: (not line["replicas"], line["name"]))
+    while len(body := _report(said, sent)) > limit:
+        said = said[: len(said) * limit // len(body)]
     return body
 
 
-def _report(datasets: Sequence[Mapping[str, Any]]) -> bytes:
-    return json.dumps({"datasets": list(datasets)}, sort_keys=True, separators=(",", ":")).encode()
+def _report(datasets: Sequence[Mapping[str, Any]], sent: Mapping[str, Any]) -> bytes:
+    body = {"datasets": list(datasets), **({"sent": sent} if sent else {})}
+    return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+
+
+def read_heads(body: bytes) -> dict[str, Head]:
+    """The heads in another node's report, with short hashes. What is malformed is left out."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return heard(document.get("sent")) if isinstance(document, dict) else {}
 
 
 def read_report(body: bytes, node: str) -> list[dict[str, Any]]:

@@ -1,4 +1,5 @@
-"""What the streams do not carry: properties set on datasets, encryption roots, and the configuration's files.
+"""What the streams do not carry: properties set on datasets, encryption roots, the configuration's files, and the lists
+of what was sent, by which what comes back is checked.
 
 A manifest is a value and one canonical encoding of it (compressed JSON, keys and lists in order): `decode` takes what
 `encode` would write and nothing else. Every table is bounded, since what is decoded lay with nodes that may do
@@ -13,9 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from replication import ledger
+from replication.ledger import BadLedger, Ledger
 from zfs.names import InvalidName, check_dataset
 
-VERSION = 1
+VERSION = 2
+_WITHOUT_LISTS = 1
 MAX_ENCODED = 160 * 1024
 MAX_PLAIN = 4 * 1024 * 1024
 MAX_DATASETS = 2000
@@ -46,7 +50,11 @@ class DatasetFacts:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What one node says of itself. `owner` is its id, `made` in epoch seconds, `files` texts by their path."""
+    """What one node says of itself. `owner` is its id, `made` in epoch seconds, `files` texts by their path.
+
+    `sent` are the lists of what it sent. One without them is as it was before there were any, and read by whoever
+    knows none.
+    """
 
     owner: str
     node: str
@@ -54,6 +62,7 @@ class Manifest:
     made: int
     datasets: tuple[DatasetFacts, ...]
     files: Mapping[str, str]
+    sent: tuple[Ledger, ...] = ()
 
     def facts(self, dataset: str) -> DatasetFacts | None:
         """What it says of *dataset*."""
@@ -72,6 +81,20 @@ def encode(manifest: Manifest) -> bytes:
     return data
 
 
+def fitted(manifest: Manifest) -> Manifest:
+    """Itself with as much of its lists as there is room for: of each the newest entries. Raises BadManifest."""
+    most = max((len(one.entries) for one in manifest.sent), default=0)
+    while True:
+        tried = replace(manifest, sent=ledger.trimmed(manifest.sent, most))
+        try:
+            encode(tried)
+            return tried
+        except BadManifest:
+            if most == 0:
+                return replace(manifest, sent=())
+            most //= 2
+
+
 def decode(data: bytes) -> Manifest:
     """The inverse of `encode`. Raises BadManifest for everything else."""
     plain = _inflated(data)
@@ -81,7 +104,7 @@ def decode(data: bytes) -> Manifest:
         raise BadManifest("it is not JSON") from error
     if not isinstance(raw, dict) or type(raw.get("version")) is not int:
         raise BadManifest("it has no version")
-    if raw["version"] != VERSION:
+    if raw["version"] not in (VERSION, _WITHOUT_LISTS):
         raise BadManifest(f"version {raw['version']} is not known here")
     manifest = _read(raw)
     _check(manifest)
@@ -96,8 +119,8 @@ def digest(manifest: Manifest) -> str:
 
 
 def _plain(manifest: Manifest) -> bytes:
-    raw = {
-        "version": VERSION,
+    raw: dict[str, Any] = {
+        "version": VERSION if manifest.sent else _WITHOUT_LISTS,
         "owner": manifest.owner,
         "node": manifest.node,
         "hostname": manifest.hostname,
@@ -114,6 +137,8 @@ def _plain(manifest: Manifest) -> bytes:
         ],
         "files": dict(manifest.files),
     }
+    if manifest.sent:
+        raw["sent"] = [ledger.as_json(one) for one in sorted(manifest.sent, key=lambda one: one.dataset)]
     return json.dumps(raw, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 
@@ -138,7 +163,15 @@ def _read(raw: Mapping[str, Any]) -> Manifest:
         made=_number(raw, "made"),
         datasets=tuple(_facts(one) for one in _list(raw, "datasets")),
         files=_texts(raw, "files"),
+        sent=tuple(_ledger(one) for one in _list(raw, "sent")) if "sent" in raw else (),
     )
+
+
+def _ledger(raw: Any) -> Ledger:
+    try:
+        return ledger.read(raw)
+    except BadLedger as error:
+        raise BadManifest(str(error)) from error
 
 
 def _facts(raw: Any) -> DatasetFacts:
@@ -166,6 +199,8 @@ def _check(manifest: Manifest) -> None:
         raise BadManifest(f"{len(manifest.datasets)} datasets, {len(manifest.files)} files")
     if len({one.name for one in manifest.datasets}) != len(manifest.datasets):
         raise BadManifest("one dataset is there twice")
+    if len({one.dataset for one in manifest.sent}) != len(manifest.sent) or len(manifest.sent) > MAX_DATASETS:
+        raise BadManifest("lists of what was sent: one twice, or too many")
     for one in manifest.datasets:
         _check_facts(one)
     for path, text in manifest.files.items():

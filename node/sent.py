@@ -1,0 +1,201 @@
+"""The lists of what this node sent, one file a dataset below `folder`. What a target shows is entered, not what it says
+of it: every fact comes from the snapshot that is still here, and the key from the record that went out.
+
+A file is JSON lines: the head of what was dropped, then the entries. A line that a power cut left half is cut off; a
+file that is otherwise damaged is put aside, and a new list begun. What it had is entered again where it is still here.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+from base64 import b64decode
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mesh.store import sync_directory, write_durably
+from node.status import Problem
+from replication.ledger import BadLedger, Entry, Head, Ledger, begin, droppable, entry_of, read_head
+from zfs import errors
+from zfs.door import Zfs
+from zfs.model import Snapshot
+from zfs.stream import BadStreamHeader, crypt_payload
+
+log = logging.getLogger(__name__)
+
+COMPACT_AT = 1000
+"""Entries of one list from which those go that no target holds; half as many stay in any case."""
+
+MOST = 5000
+"""Entries of one list. Of more the oldest go, whoever still holds their snapshots: those are unlisted then."""
+
+IVSET = "ivsetguid"
+
+
+class Sent:
+    """`changed` is called when a list has grown."""
+
+    def __init__(self, zfs: Zfs, folder: Path, now: Callable[[], float]) -> None:
+        self._zfs = zfs
+        self._folder = folder
+        self._now = now
+        self._lists: dict[str, Ledger] = {}
+        self._held: dict[tuple[str, str], frozenset[int]] = {}
+        self._keys: dict[tuple[str, str], tuple[int, str, int]] = {}
+        self._damaged: dict[str, str] = {}
+        self._all_read = False
+        self.changed: Callable[[], None] = lambda: None
+
+    # -- entering ----------------------------------------------------------------------------------------------
+
+    def went_out(self, dataset: str, target: str, to_guid: int, begin_payload: str, size: int) -> None:
+        """How a stream began (base64) that was sent to the node *target*, and how many bytes it had."""
+        with contextlib.suppress(BadStreamHeader, ValueError):
+            key = crypt_payload(b64decode(begin_payload, validate=True))
+            if key is not None:
+                self._keys[dataset, target] = (to_guid, key.fingerprint(), size)
+
+    async def shown(
+        self,
+        dataset: str,
+        target: str,
+        here: Sequence[Snapshot],
+        there: Iterable[tuple[int, str]],
+        *,
+        raw: bool,
+    ) -> None:
+        """*target* (a node id) shows these (guid, name): those that are *here* too are entered, once.
+
+        Raises ZfsError, OSError; then the next look makes up for it.
+        """
+        shown = dict(there)
+        self._held[dataset, target] = frozenset(shown)
+        known = self.ledger(dataset) or begin(dataset)
+        new = [one for one in here if one.guid in shown and not known.lists(one.guid, shown[one.guid])]
+        if not new:
+            return
+        entries = []
+        for one in sorted(new, key=lambda one: one.createtxg):
+            ivset = await self._ivset(one) if raw else None
+            if raw and ivset is None:
+                continue  # older than the property, or gone: it cannot be vouched for
+            key, size = self._seen(dataset, target, one.guid) if raw else (None, None)
+            entries.append(
+                Entry(one.guid, shown[one.guid], one.creation, ivset, key, size, target, int(self._now()))
+            )
+        if entries:
+            self._append(known, entries)
+
+    async def _ivset(self, snapshot: Snapshot) -> int | None:
+        try:
+            value = (await self._zfs.get(snapshot.full_name, [IVSET]))[IVSET].value
+        except errors.NotFound:
+            return None
+        return int(value) if value.isdigit() and int(value) else None
+
+    def _seen(self, dataset: str, target: str, guid: int) -> tuple[str | None, int | None]:
+        """The key of the last chain of streams, which all of it has; the size only where it was of one stream."""
+        to_guid, key, size = self._keys.get((dataset, target), (0, None, 0))
+        return key, size if guid == to_guid else None
+
+    def _append(self, known: Ledger, entries: Sequence[Entry]) -> None:
+        grown = known.added(entries)
+        kept = self._compacted(grown)
+        path = self._path(known.dataset)
+        if kept is not grown or not path.exists():
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_durably(path, _whole(kept))
+        else:
+            with path.open("ab") as file:
+                file.write(b"".join(_line(asdict(entry)) for entry in entries))
+                file.flush()
+                os.fsync(file.fileno())
+        self._lists[known.dataset] = kept
+        self.changed()
+
+    def _compacted(self, ledger: Ledger) -> Ledger:
+        if len(ledger.entries) <= COMPACT_AT:
+            return ledger
+        targets = {entry.target for entry in ledger.entries}
+        held = [guids for (dataset, _), guids in self._held.items() if dataset == ledger.dataset]
+        seen = {target for dataset, target in self._held if dataset == ledger.dataset}
+        gone = droppable(ledger, frozenset().union(*held), keep=COMPACT_AT // 2) if targets <= seen else 0
+        gone = max(gone, len(ledger.entries) - MOST)
+        return ledger.without(gone) if gone > 0 else ledger
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    def ledger(self, dataset: str) -> Ledger | None:
+        """The list of *dataset*, or None where nothing of it was ever sent."""
+        if dataset not in self._lists:
+            found = self._read(self._path(dataset))
+            if found is not None:
+                self._lists[dataset] = found
+        return self._lists.get(dataset)
+
+    def ledgers(self) -> Mapping[str, Ledger]:
+        """All lists by dataset."""
+        if not self._all_read:
+            for path in sorted(self._folder.glob("*.jsonl")):
+                found = self._read(path)
+                if found is not None:
+                    self._lists.setdefault(found.dataset, found)
+            self._all_read = True
+        return dict(self._lists)
+
+    def heads(self) -> dict[str, Head]:
+        """What names each list as it is now."""
+        return {dataset: ledger.head for dataset, ledger in self.ledgers().items()}
+
+    def problems(self) -> list[Problem]:
+        """Lists that had to be begun anew."""
+        return [
+            Problem("sent_damaged", f"{path} was damaged, and the list begun anew: {why}")
+            for path, why in sorted(self._damaged.items())
+        ]
+
+    def _path(self, dataset: str) -> Path:
+        name = hashlib.blake2b(dataset.encode(), digest_size=16, person=b"mk-sent-file").hexdigest()
+        return self._folder / f"{name}.jsonl"
+
+    def _read(self, path: Path) -> Ledger | None:
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        whole, _, half = data.rpartition(b"\n")
+        try:
+            ledger = _parsed(whole)
+        except BadLedger as error:
+            aside = path.with_suffix(".damaged")
+            log.error("%s is damaged and was put aside as %s: %s", path, aside.name, error)
+            path.replace(aside)
+            sync_directory(path.parent)
+            self._damaged[str(aside)] = str(error)
+            return None
+        if half:
+            write_durably(path, whole + b"\n")
+        return ledger
+
+
+def _parsed(data: bytes) -> Ledger:
+    """Raises BadLedger."""
+    try:
+        lines: list[Any] = [json.loads(line) for line in data.splitlines()]
+        first = dict(lines[0])
+        dataset = str(first.pop("dataset"))
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise BadLedger(f"it is no list: {error}") from error
+    return Ledger(dataset, read_head(first)).added(entry_of(line, dataset) for line in lines[1:])
+
+
+def _whole(ledger: Ledger) -> bytes:
+    head = _line({"dataset": ledger.dataset, **asdict(ledger.dropped)})
+    return head + b"".join(_line(asdict(entry)) for entry in ledger.entries)
+
+
+def _line(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode() + b"\n"
