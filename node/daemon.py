@@ -18,7 +18,6 @@ from mesh.endpoints import Endpoint
 from mesh.firewall import Firewall, FirewallError
 from mesh.gossip import Gossip
 from mesh.hosts import HostsError
-from mesh.identity import valid_node_id
 from mesh.link_errors import LinkError
 from mesh.link_server import LinkServer
 from mesh.objects import MAX_REPORT
@@ -36,6 +35,7 @@ from node.clock import ClockWatch
 from node.commands import Commands
 from node.copies import keepers
 from node.decrees import Decrees
+from node.doctor_verbs import DoctorVerbs
 from node.drill import Drill
 from node.drill_rounds import DrillRounds
 from node.encrypt import Encryptor
@@ -83,7 +83,7 @@ from node.snapshot_verbs import SnapshotVerbs
 from node.snapshot_view import SnapshotViews
 from node.snapshotter import Snapshotter
 from node.status import Problem
-from node.storage import Storage
+from node.storage import Storage, node_roots
 from node.systemd import Notifier
 from node.taker import Taker
 from node.terms_desk import TermsDesk
@@ -94,7 +94,8 @@ from node.version import version
 from node.wrap_rounds import WrapRounds
 from zfs.errors import NotFound, ZfsError
 from zfs.libzfs import LibZfs
-from zfs.names import InvalidName, parent_of
+from zfs.model import Dataset
+from zfs.names import InvalidName
 
 log = logging.getLogger("meshkeep")
 
@@ -388,6 +389,15 @@ class Agent:
             copies=lambda: [self.drills.judged(job) for job in self.replicator.jobs],
         )
         api.register("check", checks.check, access="group")
+        doctor = DoctorVerbs(
+            self.mesh,
+            self.leftovers,
+            problems=self._all_problems,
+            jobs=lambda: self.replicator.jobs,
+            roots=self._owner_roots,
+        )
+        api.register("doctor", doctor.look, access="group")
+        api.register("doctor.fix", doctor.fix, access="root")
         api.register("init", self.admissions.init, access="root")
         api.register("join", self.joining.join, access="root")
         api.register("invite.create", self.admissions.create, access="root")
@@ -793,15 +803,18 @@ class Agent:
 
     async def _stored(self) -> Mapping[str, int]:
         """Bytes that are stored here, by the name of their owner. Raises ZfsError."""
+        roots = await self._owner_roots()
+        return {self._name_of(name.rpartition("/")[2]): one.used for name, one in roots.items()}
+
+    async def _owner_roots(self) -> Mapping[str, Dataset]:
+        """The datasets below which this node keeps replicas, one for each owner, by their names. Raises ZfsError."""
         terms = await self.storage.terms()
-        if terms is None:
-            return {}
         try:
-            found = await self.zfs.datasets(terms.root)
+            found = [] if terms is None else await self.zfs.datasets(terms.root)
         except NotFound:
             return {}
-        owners = {one.name.rpartition("/")[2]: one for one in found if parent_of(one.name) == terms.root}
-        return {self._name_of(owner): one.used for owner, one in owners.items() if valid_node_id(owner)}
+        roots = node_roots(one.name for one in found)
+        return {one.name: one for one in found if one.name in roots}
 
     def _all_problems(self) -> list[Problem]:
         found = list(self._problems.values())

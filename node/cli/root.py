@@ -20,6 +20,7 @@ COMMANDS = {
     "share": Lazy("node.cli.share:share", "Share a dataset by NFS inside the mesh."),
     "mount": Lazy("node.cli.share:mount", "Mount another node's share."),
     "umount": Lazy("node.cli.share:umount", "Take such a mount away."),
+    "doctor": Lazy("node.cli.doctor:doctor", "Say what is wrong on this host, why, and what to try."),
     "check": Lazy("node.cli.check:check", "Check snapshots and pools, as a Nagios plugin."),
     "metrics": Lazy("node.cli.metrics:metrics", "Print metrics in Prometheus's text format."),
     "config": Lazy("node.cli.config:config", "Check or reload the configuration."),

@@ -442,6 +442,13 @@ async def contract_a_passphrase_makes_an_encryption_root(env: Env) -> None:
     await raises(errors.WrongKey, env.zfs.create(env.name("short"), {}, passphrase=b"short"))
 
 
+async def contract_a_root_says_where_its_key_lies(env: Env) -> None:
+    name = await env.make("filed", passphrase=PASSPHRASE)
+    equal((await env.zfs.get(name, ["keylocation"]))["keylocation"].value, "prompt")
+    await env.zfs.set(name, {"keylocation": "file:///root/filed.key"})
+    equal((await env.zfs.get(name, ["keylocation"]))["keylocation"].value, "file:///root/filed.key")
+
+
 async def contract_a_dataset_leaves_its_encryption_root_by_a_key_of_its_own(env: Env) -> None:
     name = await env.make("vessel", passphrase=PASSPHRASE)
     moved, below = await env.make("vessel", "moved"), await env.make("vessel", "moved", "below")

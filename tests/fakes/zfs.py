@@ -217,7 +217,7 @@ class FakeZfs:
         if node.key_root is not None:
             own = node.key_root is node
             facts |= {"encryption": "aes-256-gcm", "keyformat": "passphrase"}
-            facts |= {"keylocation": "prompt" if own else "none"}
+            facts |= {"keylocation": node.properties.get("keylocation", "prompt") if own else "none"}
         return facts
 
     async def own_properties(self, datasets: Sequence[str]) -> dict[str, dict[str, str]]:
