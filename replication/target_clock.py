@@ -59,8 +59,8 @@ class Marks:
 
     def counted(self, received: int) -> int:
         """From when on the age of a snapshot with this receipt counts; never earlier than the receipt."""
-        late = sum(gap.seconds for gap in self.gaps if received <= gap.until)
-        return max(self.since, received + late)
+        begun = max(self.since, received)
+        return begun + sum(gap.seconds for gap in self.gaps if begun <= gap.until)
 
 
 def begin(now: Reading) -> Marks:

@@ -117,8 +117,15 @@ CLOCK = (
     Mutant(
         "small jumps add up to a floor that nobody waited for",
         "replication/target_clock.py",
-        "return max(self.since, received + late)",
-        "return max(self.since, received)",
+        "return begun + sum(gap.seconds for gap in self.gaps if begun <= gap.until)",
+        "return begun",
+        _RETENTION,
+    ),
+    Mutant(
+        "for what is older than the counting, time that nobody saw pass counts",
+        "replication/target_clock.py",
+        "for gap in self.gaps if begun <= gap.until)",
+        "for gap in self.gaps if begun <= gap.until) - (begun - received)",
         _RETENTION,
     ),
     Mutant(

@@ -337,7 +337,15 @@ class TestAClock:
     def test_of_a_host_that_was_off_for_long_did_not_jump_and_that_time_does_not_count(self) -> None:
         marks = after(begin(START), NOW + 60 + 400 * DAY, 60, "boot-2")
         assert (marks.jump, marks.gaps) == ("", (Gap(NOW + 60 + 400 * DAY, 400 * DAY),))
-        assert marks.counted(NOW - 9 * DAY) == NOW + 391 * DAY
+        assert marks.counted(NOW - 9 * DAY) == marks.counted(NOW) == NOW + 400 * DAY
+
+    def test_time_that_was_not_seen_does_not_count_for_what_is_older_than_the_counting_either(self) -> None:
+        """A day at a time, which is no jump: of what was there when counting began no floor passes by that."""
+        marks = begin(START)
+        for day in range(1, 41):
+            marks = after(marks, NOW + day * DAY, 500_000 + day * 60)
+            assert marks.jump == ""
+        assert NOW + 40 * DAY - marks.counted(NOW - 30 * DAY) <= 40 * 60
 
     @pytest.mark.parametrize(("back", "jump"), [(BEHIND, ""), (BEHIND + 1, "behind")])
     def test_behind_the_uptime_jumped(self, back: int, jump: str) -> None:
