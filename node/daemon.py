@@ -91,6 +91,7 @@ from node.terms_verbs import TermsVerbs
 from node.transfers import Workers, worker_command
 from node.verbs import DataVerbs
 from node.version import version
+from node.version_gates import VersionGates
 from node.wrap_rounds import WrapRounds
 from zfs.errors import NotFound, ZfsError
 from zfs.libzfs import LibZfs
@@ -143,6 +144,7 @@ class Agent:
     def _wire(self) -> None:
         """Everything that exists for the whole run."""
         self.zfs = LibZfs()
+        self.gates = VersionGates(self.zfs)
         self.wireguard = KernelWireGuard()
         self.workers = Workers(worker_command())
         self.mesh = Membership(
@@ -395,6 +397,7 @@ class Agent:
             problems=self._all_problems,
             jobs=lambda: self.replicator.jobs,
             roots=self._owner_roots,
+            gates=self.gates.findings,
         )
         api.register("doctor", doctor.look, access="group")
         api.register("doctor.fix", doctor.fix, access="root")
@@ -783,6 +786,7 @@ class Agent:
                 async with asyncio.timeout(REPORT_S):
                     await self._reported.wait()
             self._reported.clear()
+            await self._step("zfs_unknown", "the version of OpenZFS was not looked at", self.gates.renew)
             await self._step(
                 "keys_unknown", "the keys of our datasets were not looked at", self.own_keys.look
             )
@@ -825,6 +829,7 @@ class Agent:
         found += self.approvals.problems()
         found += self.decrees.problems()
         found += self.own_keys.problems()
+        found += self.gates.problems
         found += self.drills.problems()
         found += self.manifests.problems()
         found += [Problem("not_shared", skipped.reason) for skipped in self.sharing.skipped]

@@ -22,6 +22,7 @@ from node.receipts import Receipts
 from node.replica_json import Versions, resume_as_json, with_receipts
 from node.replica_places import KEY, RECEIVE_USER, Places, Replica, Terms, well_formed
 from node.transfers import Workers
+from node.version_gates import VersionGates
 from replication.errors import Interrupted, KeyChanged, TransferFailed, of_zfs
 from replication.guard import FLOOR_HOLD
 from replication.jobs import ReceiveOutcome, ReceiveStep, SendStep
@@ -83,6 +84,7 @@ class Replicas:
         self._now = now
         self._receiving: dict[str, Transfer[ReceiveOutcome]] = {}
         self._pinned: set[str] = set()
+        self._gates = VersionGates(zfs)
         self._aside = Aside(zfs, now, lambda: self.receiving)
 
     @property
@@ -135,6 +137,7 @@ class Replicas:
             "encrypted": look.dataset.encrypted,
             "keystatus": look.dataset.keystatus,
             "key_root": key_root(replica),
+            "zfs": await self._gates.module(),
             "resume": resume_as_json(look.resume),
             "version": version,
         }
@@ -181,6 +184,7 @@ class Replicas:
         if await self._end_earlier(replica.dataset):
             replica = await self._places.find(owners, offer.dataset)
         self._judge(replica, offer)
+        await self._gates.refuse_receiving(offer.raw)
         await self._hold_all(replica)
         if replica.look is None:
             await self._aside.bring_back(replica)

@@ -20,6 +20,7 @@ from node.roots import ROOT, Roots, seen
 from node.rotation import chosen, keep_aside
 from node.target_states import TargetStates, target_state
 from node.transfers import Workers
+from node.version_gates import VersionGates
 from replication import errors as transfer_errors
 from replication.conflicts import Conflict
 from replication.guard import cursors_of
@@ -51,6 +52,7 @@ class Runs:
         self._bases = Bases(zfs, self._looks)
         self._chain = Chain(zfs, workers, directory, self._bases, now)
         self._roots = Roots(zfs, self._guid_of)
+        self._gates = VersionGates(zfs)
         self._in_order: dict[tuple[str, str], tuple[object, ...]] = {}
 
     async def bring_up_to_date(
@@ -87,6 +89,7 @@ class Runs:
             if any(is_first(step) for step in decided.steps):
                 self._check_window(job)
             await self._roots.check(job.roots, job.target, decided)
+            await self._gates.check_sending(decided, f"{job.dataset} is not replicated to {job.target}")
             job.state = "queued"
             await slots.take()
             job.state = "running"

@@ -27,6 +27,7 @@ class FakeZfs:
     ) -> None:
         self.state = State(dict(pools or {"tank": 1 << 30}), clock, random.Random(seed))
         self.allowed: list[tuple[str, tuple[str, ...], str]] = []
+        self.versions = "2.3.9-fake", "2.3.9-fake"
         self.cloned: dict[str, list[str]] = {}
         """What a test says was cloned from a snapshot."""
 
@@ -83,7 +84,7 @@ class FakeZfs:
         self.state.node(dataset).key_loaded = False
 
     async def version(self) -> tuple[str, str]:
-        return "2.3.9-fake", "2.3.9-fake"
+        return self.versions
 
     async def pools(self) -> list[Pool]:
         return [self._pool(name, size) for name, size in sorted(self.state.sizes.items())]
