@@ -1,9 +1,10 @@
-"""A call of the ZFS door that blocks in the kernel, in a thread of its own, with its end of a pipe."""
+"""Calls of the ZFS door that block in the kernel, in a thread of their own, with their ends of pipes."""
 
 import contextlib
 import os
 import select
 import threading
+from collections import deque
 from collections.abc import Callable
 
 from replication.errors import Cancelled, TransferFailed, WorkerHangs, ZfsFailed, of_zfs
@@ -13,9 +14,9 @@ PATIENCE_SECONDS = 60.0
 
 
 class BlockingCall:
-    """Runs ``call(fd)``, then closes *fd*, whatever happens: the other end of the pipe sees EOF or EPIPE."""
+    """Runs *call*, then closes *fd*, whatever happens: the other end of the pipe sees EOF or EPIPE."""
 
-    def __init__(self, call: Callable[[int], None], fd: int) -> None:
+    def __init__(self, call: Callable[[], None], fd: int | None = None) -> None:
         self._call = call
         self._fd = fd
         self._error: BaseException | None = None
@@ -24,14 +25,20 @@ class BlockingCall:
         self._thread = threading.Thread(target=self._run, name="zfs", daemon=True)
         self._thread.start()
 
+    @property
+    def ended(self) -> int:
+        """Becomes readable at its end."""
+        return self._ended
+
     def _run(self) -> None:
         try:
-            self._call(self._fd)
+            self._call()
         except BaseException as error:  # noqa: BLE001 (handed to the thread that waits)
             self._error = error
         finally:
-            with contextlib.suppress(OSError):
-                os.close(self._fd)
+            if self._fd is not None:
+                with contextlib.suppress(OSError):
+                    os.close(self._fd)
             os.eventfd_write(self._ended, 1)
 
     def finish(self, patience: float | None = None, cancel_fd: int | None = None) -> TransferFailed | None:
@@ -62,3 +69,84 @@ class BlockingCall:
         if cancel_fd is not None:
             poller.register(cancel_fd, select.POLLIN)
         return {fd for fd, _ in poller.poll(None if patience is None else patience * 1000)}
+
+
+class Line:
+    """Calls that wait their turn in one thread, each with a pipe of its own to read; the first that fails is the last.
+
+    A pipe of its own, so that what reads in the kernel can never come upon what is meant for the next. The next ones
+    are filled meanwhile, *AHEAD* at most: that hides the wait for ZFS to finish each.
+    """
+
+    AHEAD = 8
+
+    def __init__(self, call: Callable[[int, int], None]) -> None:
+        """``call(number, fd)``, with numbers from 0."""
+        self.done = 0
+        self._each = call
+        self._turn = threading.Condition()
+        self._waiting: deque[int] = deque()
+        self._closed = False
+        self.room = os.eventfd(self.AHEAD, os.EFD_CLOEXEC | os.EFD_SEMAPHORE | os.EFD_NONBLOCK)
+        """Readable while there is room for another one."""
+        self._call = BlockingCall(self._run)
+
+    @property
+    def ended(self) -> int:
+        """Becomes readable when there will be no more calls; before `finish`, because one failed."""
+        return self._call.ended
+
+    def add(self, fd: int) -> None:
+        """The next call, with *fd*, which is its to close. First wait for `room`. Where one failed, *fd* is closed."""
+        with self._turn:
+            if not self._closed:
+                os.eventfd_read(self.room)
+                self._waiting.append(fd)
+                self._turn.notify()
+                return
+        os.close(fd)
+
+    def drop(self) -> None:
+        """Those that have not begun are not to begin any more."""
+        with self._turn:
+            self._close()
+
+    def finish(self, patience: float | None = None, cancel_fd: int | None = None) -> TransferFailed | None:
+        """There are no more. As `BlockingCall.finish`, with *patience* for each call."""
+        with self._turn:
+            self._closed = True
+            self._turn.notify()
+        done = -1
+        failed: TransferFailed | None = None
+        while done != self.done:
+            done = self.done
+            failed = self._call.finish(patience, cancel_fd)
+            if not isinstance(failed, WorkerHangs):
+                break
+        if not isinstance(failed, WorkerHangs | Cancelled):
+            os.close(self.room)
+        return failed
+
+    def _run(self) -> None:
+        try:
+            while (fd := self._next()) is not None:
+                try:
+                    self._each(self.done, fd)
+                finally:
+                    os.close(fd)
+                self.done += 1
+                os.eventfd_write(self.room, 1)
+        finally:
+            with self._turn:
+                self._close()
+
+    def _close(self) -> None:
+        self._closed = True
+        while self._waiting:
+            os.close(self._waiting.popleft())
+
+    def _next(self) -> int | None:
+        with self._turn:
+            while not self._waiting and not self._closed:
+                self._turn.wait()
+            return self._waiting.popleft() if self._waiting else None

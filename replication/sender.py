@@ -33,11 +33,11 @@ def send_stream(
     reader, writer = wide_pipe()
     done = 0
 
-    def send(fd: int) -> None:
+    def send() -> None:
         nonlocal done
         resume = job.resume
         for step in job.steps:
-            streams.send(step.snapshot, step.base, fd, raw=job.raw, resume=resume)
+            streams.send(step.snapshot, step.base, writer, raw=job.raw, resume=resume)
             resume = None
             done += 1
 

@@ -1,6 +1,6 @@
-"""Moving bytes between a socket and a pipe inside the kernel (splice(2)): none of them passes through Python.
+"""Moving bytes between a socket and a pipe: inside the kernel (splice(2)) where none of them need be looked at.
 
-One of the two must be a pipe. Raise it to 1 MiB first (`wide_pipe`): the default 64 KiB would be the
+To splice, one of the two must be a pipe. Raise it to 1 MiB first (`wide_pipe`): the default 64 KiB would be the
 bottleneck.
 """
 
@@ -42,11 +42,13 @@ def wide_pipe() -> tuple[int, int]:
 
 @dataclass(slots=True)
 class Mover:
-    """Moves one stream and counts it in `moved`. *limit* is in bytes per second
+    """Moves streams and counts what left its source in `moved`. *limit* is in bytes per second.
 
     *progress* is told the count so far at most twice a second, and at the end. Readable data or EOF on
-    *cancel_fd* ends it. *watch* is asked every ten seconds while nothing moves, and
-    raises to give up. *clock* counts seconds and never goes back.
+    *cancel_fd* ends it, on *stop_fd* too: there is nobody any more to move it for. *watch* is asked every ten seconds
+    while nothing moves, and raises to give up. *clock* counts seconds and never goes back.
+
+    All its methods raise Cancelled, BrokenPipeError where nobody reads the sink any more, and OSError.
     """
 
     limit: int | None = None
@@ -54,87 +56,130 @@ class Mover:
     cancel_fd: int | None = None
     watch: Callable[[], None] | None = None
     clock: Callable[[], float] = time.monotonic
+    stop_fd: int | None = None
     moved: int = field(default=0, init=False)
     _reported: float = field(default=float("-inf"), init=False)
+    _passed: int = field(default=0, init=False)
+    _bucket: TokenBucket | None = field(default=None, init=False)
+    _pausing: select.poll = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._bucket = TokenBucket(self.limit, self.clock()) if self.limit else None
+        self._pausing = self._poller()
 
     def move(self, source: int, sink: int) -> int:
-        """Move until EOF on *source*; returns the bytes moved.
+        """Splice until EOF on *source*; returns the bytes moved.
 
-        Raises Cancelled, Unsupported where the kernel cannot splice these two, and OSError (EPIPE where
-        nobody reads *sink* any more). Sets O_NONBLOCK on both, and SO_RCVLOWAT on a socket to read from.
+        Raises Unsupported where the kernel cannot splice these two. Sets O_NONBLOCK on both, and SO_RCVLOWAT on a
+        socket to read from.
         """
-        os.set_blocking(source, False)
+        prepare(source)
         os.set_blocking(sink, False)
-        _wake_for_more_than_a_packet(source)
-        bucket = TokenBucket(self.limit, self.clock()) if self.limit else None
         try:
-            self._move(source, sink, bucket)
+            while self.splice(source, sink, CHUNK):
+                continue
         finally:  # ZFS may close its end as soon as it has all, before the end of the stream is seen here
-            if self.progress:
-                self.progress(self.moved)
+            self.end()
         return self.moved
 
-    def _move(self, source: int, sink: int, bucket: TokenBucket | None) -> None:
-        reading, writing = self._poller(source, select.POLLIN, sink), self._poller(sink, select.POLLOUT, sink)
-        pausing = self._poller(None, 0, None)
-        passed = 0
-        while True:
-            chunk = self._allowance(bucket, pausing)
-            if passed % LOOK_EVERY == 0:
-                self._poll(pausing, 0)
-            passed += 1
-            count = _splice(source, sink, chunk)
+    def end(self) -> None:
+        """Tell the last count."""
+        if self.progress:
+            self.progress(self.moved)
+
+    def splice(self, source: int, sink: int, most: int) -> int:
+        """Move up to *most* bytes in the kernel, at least one; 0 at EOF. Neither of the two may block."""
+        count = None
+        while count is None:
+            count = _splice(source, sink, min(most, self._allowance()))
             if count is None:
-                self._wait(reading, source, sink)
-                self._wait(writing, sink, sink)
+                self._wait(source, select.POLLIN, sink)
+                self._wait(sink, select.POLLOUT, sink)
+        self._count(count)
+        return count
+
+    def read(self, sock: socket.socket, into: memoryview, sink: int | None = None) -> int:
+        """Read at least one byte; 0 at EOF. *sink* is where it will go: while there is nothing, that is watched too."""
+        room = min(len(into), self._allowance())
+        while True:
+            try:
+                count = sock.recv_into(into, room)
+            except BlockingIOError:
+                self._wait(sock.fileno(), select.POLLIN, sink)
                 continue
-            if count == 0:
-                return
-            self.moved += count
-            if bucket:
-                bucket.spend(count)
+            self._count(count)
+            return count
+
+    def write(self, sink: int, data: memoryview) -> None:
+        """All of it. What was counted when it was read is not counted again."""
+        while data:
+            try:
+                data = data[os.write(sink, data) :]
+            except BlockingIOError:
+                self._wait(sink, select.POLLOUT, sink)
+
+    def wait(self, fd: int) -> None:
+        """Until *fd* is readable."""
+        self._wait(fd, select.POLLIN, None)
+
+    def _count(self, count: int) -> None:
+        self.moved += count
+        if self._bucket:
+            self._bucket.spend(count)
+        if count:
             self._report()
 
-    def _allowance(self, bucket: TokenBucket | None, pausing: select.poll) -> int:
-        while bucket:
-            allowed = bucket.allowance(self.clock())
+    def _allowance(self) -> int:
+        if self._passed % LOOK_EVERY == 0:
+            self._poll(self._pausing, 0)
+        self._passed += 1
+        while self._bucket:
+            allowed = self._bucket.allowance(self.clock())
             if allowed:
                 return min(allowed, CHUNK)
-            self._poll(pausing, bucket.delay())
+            self._poll(self._pausing, self._bucket.delay())
         return CHUNK
 
-    def _wait(self, poller: select.poll, fd: int, sink: int) -> None:
+    def _wait(self, fd: int, event: int, sink: int | None) -> None:
         """Until *fd* is ready. Nobody reading *sink* ends it too, even while there is nothing to move."""
+        poller = self._poller()
+        if sink is not None:
+            poller.register(sink, 0)
+        poller.register(fd, event)
         while True:
             ready = self._poll(poller, WATCH_SECONDS)
-            if ready.get(sink, 0) & (select.POLLERR | select.POLLHUP):
+            if sink is not None and ready.get(sink, 0) & (select.POLLERR | select.POLLHUP):
                 raise BrokenPipeError(errno.EPIPE, "nobody reads any more")
             if fd in ready:
                 return
             if not ready and self.watch:
                 self.watch()
 
-    def _poller(self, fd: int | None, event: int, sink: int | None) -> select.poll:
-        """Waits for *event* on *fd*, for trouble on *sink*, and for the cancel descriptor."""
+    def _poller(self) -> select.poll:
         poller = select.poll()
-        if sink is not None:
-            poller.register(sink, 0)
-        if fd is not None:
-            poller.register(fd, event)
-        if self.cancel_fd is not None:
-            poller.register(self.cancel_fd, select.POLLIN)
+        for fd in (self.cancel_fd, self.stop_fd):
+            if fd is not None:
+                poller.register(fd, select.POLLIN)
         return poller
 
     def _poll(self, poller: select.poll, seconds: float) -> dict[int, int]:
         ready = dict(poller.poll(math.ceil(seconds * 1000)))
         if self.cancel_fd in ready:
             raise Cancelled
+        if self.stop_fd in ready:
+            raise BrokenPipeError(errno.EPIPE, "nobody reads any more")
         return ready
 
     def _report(self) -> None:
         if self.progress and (now := self.clock()) - self._reported >= PROGRESS_SECONDS:
             self._reported = now
             self.progress(self.moved)
+
+
+def prepare(fd: int) -> None:
+    """Do not block reading it, and do not wake for every packet."""
+    os.set_blocking(fd, False)
+    _wake_for_more_than_a_packet(fd)
 
 
 def _wake_for_more_than_a_packet(source: int) -> None:

@@ -1,5 +1,6 @@
 """Streams of the ZFS that is not there. They begin with a genuine BEGIN record and payload, so that whatever
-reads those before ZFS does can be tested; the rest is one length, the bytes, and a digest.
+reads those before ZFS does can be tested. The rest are WRITE records that look genuine: one of how the body is to be
+read, the body itself, and its digest in the END record.
 """
 
 import hashlib
@@ -7,6 +8,7 @@ import os
 import struct
 from dataclasses import replace
 
+from tests.fakes import records
 from tests.fakes.nvlist import native
 from tests.fakes.zfs import FakeZfs
 from tests.fakes.zfs_state import Node, Partial, Snap, base_of, body_of
@@ -23,10 +25,11 @@ from zfs.stream import (
     resume_point,
 )
 
-_BODY = struct.Struct(">BQQ")
-"""Whether it appends, the bytes in all, the bytes that follow here."""
+_BODY = struct.Struct(">BQ")
+"""Whether it appends, and the bytes in all: the payload of the first record."""
 
 _CHUNK = 1 << 16
+_WRITE = 3
 
 
 class FakeStreams:
@@ -48,9 +51,10 @@ class FakeStreams:
         head = begin_record(node, snap, start, raw=raw, resume=resume)
         snap.sending += 1
         try:
-            _write(fd, head + _BODY.pack(appends, len(body), len(rest)))
-            _write(fd, rest)
-            _write(fd, hashlib.blake2b(body).digest())
+            _write(fd, head + records.write(snap.guid, _BODY.pack(appends, len(body)), number=2))
+            for at in range(0, len(rest), records.BLOCK):
+                _write(fd, records.write(snap.guid, rest[at : at + records.BLOCK]))
+            _write(fd, records.end(snap.guid, _digest(body)))
         except BrokenPipeError as error:
             raise errors.BadStream(snapshot, "the reader went away") from error
         finally:
@@ -66,11 +70,12 @@ class FakeStreams:
             raise errors.BadStream(snapshot, str(error)) from error
         if begin.compound or begin.dedup or begin.redacted or begin.unknown:
             raise errors.BadStream(snapshot, "a stream that this does not receive")
-        appends, total, length = _BODY.unpack(_exactly(fd, _BODY.size, snapshot))
+        _exactly(fd, HEADER_SIZE, snapshot)
+        appends, total = _BODY.unpack(_exactly(fd, _BODY.size, snapshot))
         node = self._target(snapshot, begin, keys, point, Partial(
             begin.to_guid, begin.from_guid, begin.to_name, total, bool(appends), begin.raw
         ))  # fmt: skip
-        self._collect(snapshot, node, fd, length)
+        self._collect(snapshot, node, fd)
         self._finish(snapshot, node, begin, keys)
 
     def _target(
@@ -112,11 +117,21 @@ class FakeStreams:
         node.incomplete = True
         return node
 
-    def _collect(self, snapshot: str, node: Node, fd: int, length: int) -> None:
+    def _collect(self, snapshot: str, node: Node, fd: int) -> None:
         """Read the body into `node.partial`, where it stays if the stream is cut or there is no room."""
         partial = node.partial
         assert partial is not None
         good = partial.body
+        header = _exactly(fd, HEADER_SIZE, snapshot)
+        while header[0] == _WRITE:
+            self._block(snapshot, node, fd, struct.unpack_from("<Q", header, 96)[0])
+            header = _exactly(fd, HEADER_SIZE, snapshot)
+        if header != records.end(partial.to_guid, _digest(partial.body)):
+            partial.body = good  # ZFS checks every record before it keeps it
+            raise errors.BadStream(snapshot, "wrong checksum")
+
+    def _block(self, snapshot: str, node: Node, fd: int, length: int) -> None:
+        assert node.partial is not None
         while length:
             chunk = os.read(fd, min(length, _CHUNK))
             if not chunk:
@@ -124,11 +139,8 @@ class FakeStreams:
             self._state.check_pool(snapshot, write=True)
             if len(chunk) > self._state.available(node.name):
                 raise errors.NoSpace(node.name)
-            partial.body += chunk
+            node.partial.body += chunk
             length -= len(chunk)
-        if _exactly(fd, 64, snapshot) != hashlib.blake2b(partial.body).digest():
-            partial.body = good  # ZFS checks every record before it keeps it
-            raise errors.BadStream(snapshot, "wrong checksum")
 
     def _finish(self, snapshot: str, node: Node, begin: Begin, keys: KeyMaterial | None) -> None:
         partial = node.partial
@@ -216,6 +228,10 @@ def crypt_fields(keys: KeyMaterial) -> dict[str, object]:
         "to_ivset_guid": keys.to_ivset_guid,
         "from_ivset_guid": keys.from_ivset_guid or 0,
     }
+
+
+def _digest(body: bytes) -> bytes:
+    return hashlib.blake2b(body, digest_size=32).digest()
 
 
 def _write(fd: int, data: bytes) -> None:

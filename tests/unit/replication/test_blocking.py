@@ -17,7 +17,7 @@ def release() -> threading.Event:
 def blocked(release: threading.Event) -> tuple[BlockingCall, int]:
     reader, writer = os.pipe()
 
-    def call(_: int) -> None:
+    def call() -> None:
         release.wait()
 
     return BlockingCall(call, writer), reader
@@ -61,7 +61,7 @@ def test_waiting_can_be_cancelled(release: threading.Event) -> None:
 def test_what_went_wrong_is_named_by_cause(error: Exception, code: str) -> None:
     reader, writer = os.pipe()
 
-    def call(_: int) -> None:
+    def call() -> None:
         raise error
 
     failed = BlockingCall(call, writer).finish()

@@ -13,7 +13,15 @@ import pytest
 from replication.jobs import ReceiveJob, ReceiveOutcome, ReceiveStep, SendJob, SendOutcome, SendStep
 from replication.receiver import receive_stream
 from replication.sender import send_stream
-from tests.unit.replication.tiny_streams import WRAP, TinyReceiver, TinySender, begin, fingerprint
+from tests.unit.replication.tiny_streams import (
+    WRAP,
+    TinyReceiver,
+    TinySender,
+    begin,
+    fingerprint,
+    length,
+    stream,
+)
 from zfs.errors import NoSpace, PoolUnavailable, StreamMismatch, ZfsError
 from zfs.stream import HEADER_SIZE, Feature
 
@@ -99,7 +107,7 @@ class TestAWholeStream:
         assert receiver.bytes == 64 * MB
         assert (sent.bytes, sent.steps, sent.code) == (got.bytes, 1, "")
         assert sent.begin == got.begin != ""
-        assert got.bytes == len(begin()) + 8 + 64 * MB
+        assert got.bytes == length(64 * MB)
         assert told == sorted(told)
         assert told[-1] == got.bytes
 
@@ -147,7 +155,7 @@ class TestAWholeStream:
 class TestTheSendingSideFails:
     def test_a_sender_that_dies_is_an_interruption(self, sockets: Sockets) -> None:
         near, far = sockets
-        near.sendall(begin() + struct.pack(">Q", 64 * MB) + bytes(range(256)))
+        near.sendall(stream(MB)[: len(begin()) + HEADER_SIZE + 256])
         near.close()
         receiver = TinyReceiver()
         got = receive(receiver, far)
@@ -216,16 +224,16 @@ class TestTheReceivingSideFails:
 
     def test_zfs_failing_at_once_does_not_wait_for_a_silent_sender(self, sockets: Sockets) -> None:
         near, far = sockets
-        near.sendall(begin() + struct.pack(">Q", 100))
+        near.sendall(stream(100)[:-400])
         got = receive(TinyReceiver(fails_at=0, error=NoSpace("vault")), far)
         assert got.code == "target_full"
 
     def test_a_sender_that_does_not_end_its_stream_holds_nothing_up(self, sockets: Sockets) -> None:
         near, far = sockets
-        near.sendall(begin() + struct.pack(">Q", 4) + bytes(range(4)))
+        near.sendall(stream(4))
         assert not receive(TinyReceiver(), far).code
 
-    @pytest.mark.parametrize("sent", [b"", begin() + struct.pack(">Q", 100)], ids=["before", "within"])
+    @pytest.mark.parametrize("sent", [b"", stream(100)[:-HEADER_SIZE]], ids=["before", "within"])
     def test_cancelled(self, sockets: Sockets, sent: bytes) -> None:
         near, far = sockets
         near.sendall(sent)
@@ -258,7 +266,7 @@ class TestRefusedBeforeZfsSeesAByte:
     @pytest.mark.parametrize("start", REFUSED.values(), ids=REFUSED.keys())
     def test_what_was_not_announced(self, start: bytes) -> None:
         with unix() as (near, far):
-            feed(near, start + struct.pack(">Q", 4) + bytes(range(4)))
+            feed(near, stream(4, start))
             receiver = TinyReceiver()
             got = receive(receiver, far)
             assert got.code == "stream_refused"
@@ -276,7 +284,7 @@ class TestRefusedBeforeZfsSeesAByte:
         pinned = replace(RECEIVE, key_fingerprint=fingerprint(begin()))
         offered = begin(wrap=b"X" + WRAP[1:])
         with unix() as (near, far):
-            feed(near, offered + struct.pack(">Q", 4) + bytes(range(4)))
+            feed(near, stream(4, offered))
             receiver = TinyReceiver()
             got = receive(receiver, far, pinned)
             assert got.code == "key_changed"
@@ -287,7 +295,7 @@ class TestRefusedBeforeZfsSeesAByte:
     def test_the_pinned_key_passes(self) -> None:
         pinned = replace(RECEIVE, key_fingerprint=fingerprint(begin()))
         with unix() as (near, far):
-            feed(near, begin() + struct.pack(">Q", 4) + bytes(range(4)))
+            feed(near, stream(4))
             assert not receive(TinyReceiver(), far, pinned).code
 
     def test_a_refused_endless_sender_is_let_go_when_the_socket_closes(self, sockets: Sockets) -> None:

@@ -20,11 +20,11 @@ from replication.errors import Interrupted, PeerGone, TransferFailed, WorkerDied
 from replication.fork_server import UNKNOWN_CODE, ForkServer, WorkerCommand
 from replication.jobs import Outcome, ReceiveJob, ReceiveOutcome, ReceiveStep, SendJob, SendOutcome, SendStep
 from replication.transfer import Transfer, start_receive, start_send
-from tests.unit.replication.tiny_streams import begin
+from tests.unit.replication.tiny_streams import begin, length, stream
 
 SEND = SendJob((SendStep("tank/home@b", "tank/home@a"),), raw=True)
 RECEIVE = ReceiveJob((ReceiveStep("vault/home@b", to_guid=2, from_guid=1),), raw=True, resuming=False)
-HEAD = len(begin()) + 8
+HEAD = len(begin())
 MB = 1 << 20
 ENDLESS = {"TINY_SIZE": "-1"}
 
@@ -126,7 +126,7 @@ class TestOneServer:
         first, here, there = server.pid, count("self"), count(server.pid or 0)
         for _ in range(20):
             sent, got = await one_transfer(server)
-            assert sent.bytes == got.bytes == HEAD + MB
+            assert sent.bytes == got.bytes == length(MB)
         assert server.pid == first
         assert count("self") == here
         assert count(first or 0) == there
@@ -170,12 +170,12 @@ class TestOneServer:
             other = await start_receive(server, RECEIVE, left.fileno())
             far.sendall(begin()[:10])
             # What is read of the second is read after the first was forked.
-            right.sendall(begin() + (1).to_bytes(8, "big") + b"\0")
+            right.sendall(stream(1))
             right.shutdown(socket.SHUT_WR)
             await in_time(other.outcome())
             held = descriptors(one.pid)
-            stream = f"socket:[{os.fstat(near.fileno()).st_ino}]"
-            assert [entry for entry in held if entry.startswith("socket:")] == [stream]
+            ours = f"socket:[{os.fstat(near.fileno()).st_ino}]"
+            assert [entry for entry in held if entry.startswith("socket:")] == [ours]
             pipes = [entry for entry in held if entry.startswith("pipe:")]
             assert len(set(pipes)) == 3, "job, report, and its own for signals"
             assert len([entry for entry in held if "deleted" in entry]) == 1
@@ -186,7 +186,7 @@ class TestOneServer:
         server = make(TINY_SIZE=str(MB))
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one_transfer(server)) for _ in range(8)]
-        assert {task.result()[1].bytes for task in tasks} == {HEAD + MB}
+        assert {task.result()[1].bytes for task in tasks} == {length(MB)}
 
     async def test_the_server_has_one_thread(self, make: Make) -> None:
         server = make(TINY_SIZE="10")
@@ -263,7 +263,7 @@ class TestTheServerIsKilled:
         first = server.pid
         kill(first)  # not seen to be dead when it is asked
         sent, _ = await one_transfer(server)
-        assert sent.bytes == HEAD + 10
+        assert sent.bytes == length(10)
         assert server.pid != first
 
     async def test_seen_to_be_gone_just_before_it_is_asked_it_is_started_again(
@@ -283,7 +283,7 @@ class TestTheServerIsKilled:
 
         monkeypatch.setattr(fork_server, "_reading", meanwhile)
         sent, _ = await in_time(one_transfer(server))
-        assert sent.bytes == HEAD + 10
+        assert sent.bytes == length(10)
 
     async def test_again_and_again_no_descriptor_is_left(self, make: Make) -> None:
         server = make(TINY_SIZE="10")
@@ -311,8 +311,8 @@ class TestTheFactoryOfTheAgent:
         with pair() as (near, far):
             sender = await workers.send(near, steps=[SendStep("tank/home@b", None)], raw=True)
             assert workers._server.pid == pid
-            assert len(await read(far, HEAD + 10)) == HEAD + 10
-            assert (await in_time(sender.outcome())).bytes == HEAD + 10
+            assert len(await read(far, length(10))) == length(10)
+            assert (await in_time(sender.outcome())).bytes == length(10)
         await workers.close()
         assert not Path(f"/proc/{pid}").exists()
         assert not caplog.records
@@ -363,7 +363,7 @@ class TestTheEnd:
         server = make()
         with pair() as (near, far):
             receiver = await start_receive(server, RECEIVE, near.fileno())
-            far.sendall(begin() + MB.to_bytes(8, "big") + bytes(range(256)))
+            far.sendall(stream(MB)[: HEAD + 600])
             assert server._server is not None
             process = server._server.process
             server._server._sock.shutdown(socket.SHUT_RDWR)  # as when the agent is killed

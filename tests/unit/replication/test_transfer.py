@@ -31,11 +31,11 @@ from replication.jobs import (
     send_outcome,
 )
 from replication.transfer import Transfer, start_receive, start_send
-from tests.unit.replication.tiny_streams import begin, fingerprint
+from tests.unit.replication.tiny_streams import begin, fingerprint, length, stream
 
 SEND = SendJob((SendStep("tank/home@b", "tank/home@a"),), raw=True)
 RECEIVE = ReceiveJob((ReceiveStep("vault/home@b", to_guid=2, from_guid=1),), raw=True, resuming=False)
-HEAD = len(begin()) + 8
+HEAD = len(begin())
 MB = 1 << 20
 
 T = TypeVar("T", bound=Outcome)
@@ -87,7 +87,7 @@ async def test_a_stream_from_one_worker_to_another(worker: Servers, sockets: Soc
     near.close()
     far.close()
     sent, got = await in_time(sender.outcome()), await in_time(receiver.outcome())
-    assert sent.bytes == got.bytes == HEAD + 8 * MB
+    assert sent.bytes == got.bytes == length(8 * MB)
     assert sender.bytes == sent.bytes
     assert told[-1] == sent.bytes
     assert got.key_fingerprint == fingerprint(begin())
@@ -177,7 +177,7 @@ async def test_the_receiving_worker_becomes_the_user_it_is_told(worker: Servers,
     near, far = sockets
     received = asyncio.Event()
     receiver = await start_receive(worker(), RECEIVE, far.fileno(), lambda _: received.set(), user="nobody")
-    near.sendall(begin() + (64 * MB).to_bytes(8, "big") + bytes(range(256)))
+    near.sendall(stream(MB)[: HEAD + 600])
     async with asyncio.TaskGroup() as group:
         outcome = group.create_task(outcome_or_error(receiver))
         async with asyncio.timeout(30):

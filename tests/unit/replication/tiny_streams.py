@@ -1,4 +1,4 @@
-"""Streams that begin with a genuine BEGIN record and go on with a length and that many bytes.
+"""Streams that begin with a genuine BEGIN record and go on with blocks of a known pattern.
 
 Small on purpose: what ZFS makes of a stream is the business of tests/fakes/zfs_streams.py; here it is how the
 bytes travel.
@@ -9,12 +9,13 @@ import struct
 import threading
 from dataclasses import dataclass, field
 
+from tests.fakes import records
 from tests.fakes.nvlist import native
 from zfs.errors import BadStream, ZfsError
 from zfs.stream import HEADER_SIZE, Feature, crypt_payload, read_begin
 
 MAGIC = 0x2F5BACBAC
-CHUNK = bytes(range(256)) * 1024
+CHUNK = bytes(range(256)) * 512
 WRAP = b"w" * 32
 
 
@@ -22,7 +23,7 @@ def begin(
     to_guid: int = 2,
     from_guid: int | None = 1,
     *,
-    features: Feature = Feature.RAW | Feature.COMPRESSED,
+    features: Feature = Feature.RAW | Feature.COMPRESSED | Feature.LZ4,
     wrap: bytes | None = WRAP,
     header_type: int = 1,
     flags: int = 0,
@@ -53,15 +54,30 @@ def fingerprint(record: bytes) -> str:
     return key.fingerprint()
 
 
+def stream(size: int = 0, start: bytes | None = None, to_guid: int = 2) -> bytes:
+    """A whole one with *size* bytes of data."""
+    blocks = (records.write(to_guid, CHUNK[: size - at], offset=at) for at in range(0, size, len(CHUNK)))
+    return (begin(to_guid) if start is None else start) + b"".join(blocks) + records.end(to_guid)
+
+
+def length(size: int) -> int:
+    """Of `stream`, in bytes."""
+    return len(begin()) + size + HEADER_SIZE * (1 + -(-size // len(CHUNK)))
+
+
 @dataclass
 class TinySender:
-    """Writes *start*, a length and *size* bytes; fails after *fails_at* of them, or never ends."""
+    """Writes *start*, *size* bytes in blocks and an end; fails after *fails_at* bytes, or never ends.
+
+    `starts` are those of the next steps.
+    """
 
     start: bytes
     size: int
     fails_at: int | None = None
     error: Exception | None = None
     endless: bool = False
+    starts: list[bytes] = field(default_factory=list)
     asked: list[tuple[str, str | None, bool, tuple[int, int] | None]] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
 
@@ -69,14 +85,19 @@ class TinySender:
         self, snapshot: str, base: str | None, fd: int, *, raw: bool, resume: tuple[int, int] | None = None
     ) -> None:
         self.asked.append((snapshot, base, raw, resume))
+        start = self.starts.pop(0) if len(self.asked) > 1 and self.starts else self.start
+        guid = read_begin(start[:HEADER_SIZE]).to_guid
         try:
-            write(fd, self.start + struct.pack(">Q", self.size))
+            write(fd, start)
             sent = 0
             while self.endless or sent < self.size:
                 if self.fails_at is not None and sent >= self.fails_at:
                     assert self.error is not None
                     raise self.error
-                sent += write(fd, CHUNK if self.endless else CHUNK[: self.size - sent])
+                block = CHUNK if self.endless else CHUNK[: self.size - sent]
+                write(fd, records.write(guid, block, offset=sent % (1 << 60)))
+                sent += len(block)
+            write(fd, records.end(guid))
         except BrokenPipeError as error:
             raise BadStream(snapshot, "the reader went away") from error
         finally:
@@ -88,10 +109,11 @@ class TinySender:
 
 @dataclass
 class TinyReceiver:
-    """Reads one stream; `received` has the snapshots that came whole, `bytes` what came at all."""
+    """Reads streams; `received` has the snapshots that came whole, `bytes` the data that came at all."""
 
     fails_at: int | None = None
     error: ZfsError | None = None
+    failing: str | None = None
     received: list[str] = field(default_factory=list)
     bytes: int = 0
     called: bool = False
@@ -100,21 +122,29 @@ class TinyReceiver:
         self.called = True
         record = read_begin(self._exactly(snapshot, fd, HEADER_SIZE))
         self._exactly(snapshot, fd, record.payload_size)
-        (size,) = struct.unpack(">Q", self._exactly(snapshot, fd, 8))
+        failing = self.fails_at is not None and self.failing in (None, snapshot)
         got = 0
-        while got < size:
-            if self.fails_at is not None and got >= self.fails_at:
+        while True:
+            if failing and got >= (self.fails_at or 0):
                 assert self.error is not None
                 raise self.error
-            piece = os.read(fd, min(len(CHUNK), size - got))
+            header = self._exactly(snapshot, fd, HEADER_SIZE)
+            if header[0] == 5:
+                self.received.append(snapshot)
+                return
+            got += self._block(snapshot, fd, struct.unpack_from("<Q", header, 96)[0])
+
+    def _block(self, snapshot: str, fd: int, size: int) -> int:
+        got = 0
+        while got < size:
+            piece = os.read(fd, size - got)
             if not piece:
                 raise BadStream(snapshot, "incomplete stream")
-            place = got % len(CHUNK)
-            if piece != (CHUNK + CHUNK)[place : place + len(piece)]:
+            if piece != CHUNK[got : got + len(piece)]:
                 raise BadStream(snapshot, "wrong checksum")
             got += len(piece)
-            self.bytes = got
-        self.received.append(snapshot)
+            self.bytes += len(piece)
+        return got
 
     def send(
         self, snapshot: str, base: str | None, fd: int, *, raw: bool, resume: tuple[int, int] | None = None
