@@ -105,8 +105,9 @@ class Adopter:
         if part.look.dataset.encrypted:
             await self._pin(owner, part)
         await self._zfs.hold(FLOOR_HOLD, [one.full_name for one in part.look.snapshots])
-        for one in part.look.snapshots:  # a receipt that came with the stream is another node's
-            await self._zfs.set(one.full_name, {RECEIVED: str(now)})
+        # A receipt that came with the stream is another node's.
+        names = [one.full_name for one in part.look.snapshots]
+        await self._zfs.set_all(names, {RECEIVED: str(now)})
 
     async def _pin(self, owner: Peer, part: Part) -> None:
         """The wrapped key that it has now is the one that its next stream must carry."""

@@ -174,9 +174,11 @@ def _judge_copy(part: Part, owner: str, only_raw: bool) -> None:
 def note(part: Part, at: int, before: str | None) -> str:
     """The value of NOTE; what an earlier attempt noted stays true. Raises MeshkeepError if it is too long."""
     known = _read(before)
-    ours = {name: value for name, value in part.clears.items() if not name.startswith("meshkeep:")}
     earlier = known.get("set")
-    was = ours | (earlier if isinstance(earlier, dict) else {})
+    was = dict(earlier) if isinstance(earlier, dict) else {}
+    for name, value in part.clears.items():
+        if not name.startswith("meshkeep:") and part.sets.get(name) != value:
+            was.setdefault(name, value)
     text = json.dumps({"from": known.get("from", part.name), "at": at, "set": was}, sort_keys=True)
     if len(text.encode()) > MAX_NOTE:
         raise _refused(

@@ -234,7 +234,9 @@ class FakeZfs:
         return {name: list(found) for name, found in made.items() if found}
 
     async def set(self, name: str, properties: Mapping[str, str]) -> None:
-        self._properties_of(name).update(properties)
+        limits = ("quota", "refquota", "reservation")  # "none" is how 0 is set
+        told = {one: "0" if one in limits and value == "none" else value for one, value in properties.items()}
+        self._properties_of(name).update(told)
 
     async def set_all(self, names: Sequence[str], properties: Mapping[str, str]) -> None:
         for name in names:
