@@ -54,7 +54,9 @@ class VersionGates:
         found = await self.look()
         level = {"refuse": "fail", "warn": "warn"}
         told = [Finding("zfs", level[one.severity], one.text, hint=one.advice) for one in found]
-        return told or [Finding("zfs", "ok", f"no bug is known of OpenZFS {await self.module()} that would matter here")]
+        return told or [
+            Finding("zfs", "ok", f"no bug is known of OpenZFS {await self.module()} that would matter here")
+        ]
 
     async def check_sending(self, decided: Plan, what: str) -> None:
         """*what* is what cannot be done, for people. Raises MeshkeepError, ZfsError."""
