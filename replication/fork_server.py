@@ -5,6 +5,7 @@ Importing what a worker needs takes longer than many a transfer; see `replicatio
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -24,6 +25,9 @@ ANSWER_SECONDS = 120.0
 """For the first answer the server must have imported everything, on however slow a host."""
 
 GRACE_SECONDS = 5.0
+LONGEST_LINE = 1 << 20
+"""Of a child's words: an outcome with the largest BEGIN payload has 350 KB."""
+
 UNKNOWN_CODE = 255
 """The exit code of a child that ended when no server was there to reap it; as asyncio has it."""
 
@@ -144,6 +148,8 @@ class ForkServer:
             job_reader, job_writer = os.pipe2(os.O_CLOEXEC)
             ends.callback(os.close, job_reader)
             ends.callback(os.close, job_writer)
+            line = json.dumps(job).encode() + b"\n"
+            _make_room(job_writer, len(line))
             report_reader, report_writer = os.pipe2(os.O_CLOEXEC)
             ends.callback(os.close, report_writer)
             stdout, transport = await _reading(report_reader)
@@ -153,8 +159,8 @@ class ForkServer:
                 transport.close()
                 raise
             child.reports(stdout, transport)
-            # Far less than a pipe holds. A child that died before it read this is found out by the transfer.
-            os.write(job_writer, json.dumps(job).encode() + b"\n")
+            # Never blocks. A child that died before it read this is found out by the transfer.
+            os.write(job_writer, line)
         return child
 
     async def _ask(self, server: "_Server", direction: str, fds: Sequence[int]) -> Forked:
@@ -209,6 +215,12 @@ class ForkServer:
             child.orphaned()
         if self._asked is not None and not self._asked.done():
             self._asked.set_exception(ConnectionResetError())
+
+
+def _make_room(writer: int, size: int) -> None:
+    """A pipe holds 64 KiB by itself, and 1 MiB for the asking. Raises OSError where that is not granted."""
+    if size > fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ):
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, size)
 
 
 class _ServerGone(WorkerDied):
@@ -311,7 +323,7 @@ def _worker_died() -> Iterator[None]:
 
 async def _reading(fd: int) -> tuple[asyncio.StreamReader, asyncio.BaseTransport]:
     """The read end of a pipe as a stream, which owns it."""
-    reader = asyncio.StreamReader()
+    reader = asyncio.StreamReader(limit=LONGEST_LINE)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader),
         open(fd, "rb", 0),  # noqa: SIM115 (the transport's)

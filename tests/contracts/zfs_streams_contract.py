@@ -83,6 +83,37 @@ async def contract_a_snapshot_being_sent_is_busy(env: Env) -> None:
     equal(await env.zfs.destroy_snapshots([source + "@a"]), {})
 
 
+async def contract_several_streams_come_through_one_pipe(env: Env) -> None:
+    """A receive reads up to the end of its stream and not a byte of the next one."""
+    source, target = await env.make("source", passphrase=PASSPHRASE, size=300_000), env.name("target")
+    steps: list[tuple[str, str | None]] = []
+    for short in "abc":
+        await env.write(source, 100_000)
+        await env.zfs.snapshot([f"{source}@{short}"])
+        steps.append((f"{source}@{short}", steps[-1][0] if steps else None))
+    read, write = os.pipe()
+
+    def send() -> None:
+        try:
+            for snapshot, base in steps:
+                env.streams.send(snapshot, base, write, raw=True)
+            os.write(write, b"what follows")
+        finally:
+            os.close(write)
+
+    sending = asyncio.create_task(asyncio.to_thread(send))  # noqa: TID251 - awaited below
+    try:
+        for snapshot, _ in steps:
+            name = f"{target}@{snapshot.partition('@')[2]}"
+            await asyncio.to_thread(env.streams.receive, name, read, raw=True)
+        rest = await asyncio.to_thread(os.read, read, 100)
+    finally:
+        os.close(read)
+        await sending
+    equal(rest, b"what follows")
+    equal(await env.guids(target), await env.guids(source))
+
+
 async def contract_a_plain_dataset_is_sent_plain(env: Env) -> None:
     source, target = await env.make("source", size=50_000), env.name("target")
     await env.zfs.snapshot([source + "@a"])

@@ -60,41 +60,73 @@ def joined() -> tuple[socket.socket, socket.socket]:
         return near, server.accept()[0]
 
 
-async def move(server: ForkServer, step: Stream, raw: bool, options: dict[str, Any]) -> dict[str, Any]:
-    """One step; `kill` ("send" or "receive") dies when `kill_at` bytes have come through."""
+def send_step(step: Stream) -> SendStep:
     base = None if isinstance(step, Full) else step.base
-    resume = step if isinstance(step, Resume) else None
-    limit = options.get("limit")
+    return SendStep(step.to.full_name, base.full_name if base else None)
+
+
+def receive_step(step: Stream, target: str) -> ReceiveStep:
+    base = None if isinstance(step, Full) else step.base
+    return ReceiveStep(f"{target}@{step.target_name}", step.to.guid, base.guid if base else None)
+
+
+def memory(pid: int) -> int:
+    """What the process had resident at most, in bytes; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/status") as status:
+            lines = [line for line in status if line.startswith("VmHWM")]
+    except OSError:
+        return 0
+    return int(lines[0].split()[1]) * 1024 if lines else 0
+
+
+async def move(server: ForkServer, steps: list[Stream], raw: bool, options: dict[str, Any]) -> dict[str, Any]:
+    """Steps over one connection; `kill` ("send" or "receive") dies when `kill_at` bytes have come through."""
+    first = steps[0]
+    resume = first if isinstance(first, Resume) else None
     send = SendJob(
-        (SendStep(step.to.full_name, base.full_name if base else None),),
+        tuple(map(send_step, steps)),
         raw,
         resume.object if resume else None,
         resume.offset if resume else None,
-        limit,
+        options.get("limit"),
     )
     receive = ReceiveJob(
-        (ReceiveStep(f"{options['target']}@{step.target_name}", step.to.guid, base.guid if base else None),),
+        tuple(receive_step(step, options["target"]) for step in steps),
         raw,
         resume is not None,
         options.get("pinned"),
     )
-    victims: dict[str, int] = {}
+    workers: dict[str, int] = {}
+    peak = {"send": 0, "receive": 0}
+    through: list[int] = []
 
     def watch(count: int) -> None:
-        if count >= options.get("kill_at", 1 << 62) and (pid := victims.pop(options["kill"], None)):
+        for name, pid in workers.items():
+            peak[name] = max(peak[name], memory(pid))
+        if count >= options.get("kill_at", 1 << 62) and (pid := workers.pop(options["kill"], 0)):
             os.kill(pid, signal.SIGKILL)
 
     began = time.monotonic()
     near, far = joined()
     with near, far:
-        receiver = await start_receive(server, receive, far.fileno(), watch, options.get("user"))
+        receiver = await start_receive(
+            server, receive, far.fileno(), watch, options.get("user"), lambda one: through.append(one.number)
+        )
         sender = await start_send(server, send, near.fileno())
-        victims.update(send=sender.pid, receive=receiver.pid)
+        workers.update(send=sender.pid, receive=receiver.pid)
     async with asyncio.TaskGroup() as group:
         sent = group.create_task(in_time(outcome_of(sender)))
         got = group.create_task(in_time(outcome_of(receiver)))
-    seconds = time.monotonic() - began
-    return {"step": type(step).__name__, "seconds": seconds, "sent": sent.result(), "got": got.result()}
+    return {
+        "step": type(first).__name__,
+        "steps": len(steps),
+        "through": through,
+        "seconds": time.monotonic() - began,
+        "resident": peak,
+        "sent": sent.result(),
+        "got": got.result(),
+    }
 
 
 async def main(options: dict[str, Any]) -> dict[str, Any]:
@@ -116,14 +148,15 @@ async def main(options: dict[str, Any]) -> dict[str, Any]:
 async def run(
     server: ForkServer, zfs: LibZfs, decided: Plan, options: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """The steps of the plan, up to the first that fails."""
+    """The steps of the plan, each by itself or `together`, up to the first that fails."""
     done: list[dict[str, Any]] = []
-    for step in decided.steps:
-        if not isinstance(step, Stream):
-            await zfs.abort_receive(options["target"])
-            done.append({"step": "Abort"})
-            continue
-        done.append(await move(server, step, decided.raw, options))
+    streams = [step for step in decided.steps if isinstance(step, Stream)]
+    if len(streams) < len(decided.steps):
+        await zfs.abort_receive(options["target"])
+        done.append({"step": "Abort"})
+    packed = [streams] if options.get("together") and streams else [[step] for step in streams]
+    for steps in packed:
+        done.append(await move(server, steps, decided.raw, options))
         if done[-1]["got"].get("code"):
             break
     return done

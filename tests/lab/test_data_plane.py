@@ -113,6 +113,50 @@ def test_several_snapshots_follow_in_one_go(home: Guest) -> None:
     assert guids(home, TARGET) == guids(home, SOURCE)
 
 
+def test_a_hundred_small_snapshots_go_through_one_connection(home: Guest) -> None:
+    home.run(f"for n in $(seq 100); do echo $n > /{SOURCE}/n; zfs snapshot {SOURCE}@s$n; done")
+    (answer,) = replicate(home, together=True)["steps"]
+    assert (answer["steps"], answer["got"]["code"], answer["sent"]["code"]) == (100, "", "")
+    assert (answer["got"]["steps"], answer["sent"]["steps"]) == (100, 100)
+    assert answer["through"] == list(range(100))
+    assert answer["got"]["bytes"] == answer["sent"]["bytes"]
+    assert guids(home, TARGET) == guids(home, SOURCE)
+    assert opens_with_first_passphrase(home)
+    print(f"100 steps in {answer['seconds']:.1f} s")
+
+
+def test_a_worker_needs_little_memory(home: Guest) -> None:
+    write(home, "b", 60)
+    home.run(f"zfs snapshot {SOURCE}@b")
+    (answer,) = replicate(home, limit=16 * MB)["steps"]
+    print({name: f"{size / MB:.1f} MiB" for name, size in answer["resident"].items()})
+    assert 0 < max(answer["resident"].values()) < 64 * MB
+
+
+def test_of_many_steps_those_that_are_through_stay_and_the_rest_follows(home: Guest) -> None:
+    for name in ("b", "c", "d"):
+        write(home, name, 20)
+        home.run(f"zfs snapshot {SOURCE}@{name}")
+    (cut,) = replicate(home, together=True, limit=8 * MB, kill="send", kill_at=32 * MB)["steps"]
+    assert (cut["got"]["code"], cut["got"]["steps"], cut["through"]) == ("interrupted", 1, [0])
+    assert guids(home, TARGET) == guids(home, SOURCE)[:2]
+    rest = replicate(home, together=True)
+    assert kinds(rest) == ["Resume"]
+    assert (rest["steps"][0]["steps"], got(rest)) == (2, [""])
+    assert guids(home, TARGET) == guids(home, SOURCE)
+    assert rest["steps"][0]["got"]["bytes"] < 36 * MB, "it started over"
+
+
+def test_a_step_that_does_not_fit_ends_it_and_the_ones_before_stay(home: Guest) -> None:
+    home.run(f"zfs set quota=125M {REPLICAS}")
+    for name, size in (("b", 1), ("c", 60), ("d", 1)):
+        write(home, name, size)
+        home.run(f"zfs snapshot {SOURCE}@{name}")
+    (answer,) = replicate(home, together=True)["steps"]
+    assert (answer["got"]["code"], answer["through"]) == ("target_full", [0])
+    assert guids(home, TARGET) == guids(home, SOURCE)[:2]
+
+
 def test_a_bookmark_is_base_enough(home: Guest) -> None:
     home.run(f"zfs bookmark {SOURCE}@a {SOURCE}#a && zfs destroy {SOURCE}@a")
     write(home, "second", 1)
