@@ -178,6 +178,15 @@ class Zfs(Protocol):
         """Make an encrypted dataset whose key is loaded an encryption root of its own; what inherits from it follows."""
         ...
 
+    async def inherit_key(self, dataset: str) -> None:
+        """Make an encryption root inherit its parent's key, as it is wrapped: nothing is decrypted or wrapped anew.
+
+        ZFS checks no more than that the parent is encrypted. Only right where one wrapping key opens both: another one
+        leaves *dataset* with no key that opens it. Refused while its key is loaded (Busy): ZFS would free what is in
+        use. What inherits from it follows.
+        """
+        ...
+
     async def mount(self, dataset: str) -> None:
         """At its own mountpoint; mounted already is no error. Raises KeyUnavailable, Busy."""
         ...

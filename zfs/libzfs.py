@@ -371,6 +371,11 @@ class LibZfs:
         options = ["-o", "keyformat=passphrase", "-o", "keylocation=prompt", check_dataset(dataset)]
         await run(dataset, "zfs", "change-key", *options, stdin=_line(dataset, passphrase))
 
+    async def inherit_key(self, dataset: str) -> None:
+        if (await self.get(dataset, ["keystatus"]))["keystatus"].value == "available":
+            raise errors.Busy(dataset, "its key is loaded")
+        await self._call(dataset, lzc.lzc_change_key, check_dataset(dataset).encode(), "force_inherit")
+
     async def mount(self, dataset: str) -> None:
         try:
             await run(dataset, "zfs", "mount", check_dataset(dataset))

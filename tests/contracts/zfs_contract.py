@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from tests.contracts import zfs_streams_contract
-from tests.contracts.zfs_env import PASSPHRASE, Env, equal, raises
+from tests.contracts.zfs_env import PASSPHRASE, Env, equal, move, raises
 from zfs import errors
 from zfs.model import Look
 
@@ -463,6 +463,35 @@ async def contract_a_dataset_leaves_its_encryption_root_by_a_key_of_its_own(env:
     equal((await env.zfs.dataset(env.name("free", "below"))).encryption_root, env.name("free"))
     plain = await env.make("plain")
     await raises(errors.ZfsError, env.zfs.change_key(plain, PASSPHRASE))
+
+
+async def contract_what_was_received_one_by_one_inherits_its_key_again(env: Env) -> None:
+    """Two replicas of a tree that has one key: a root each, with one salt. Inherited again, one key opens both."""
+    home, below = await env.make("tree", passphrase=PASSPHRASE), await env.make("tree", "below")
+    await env.zfs.snapshot([home + "@a", below + "@a"])
+    back, child = env.name("back"), env.name("back", "below")
+    await move(env, (home + "@a", None), back + "@a")
+    await move(env, (below + "@a", None), child + "@a")
+    wanted = ["pbkdf2salt", "pbkdf2iters", "keyformat"]
+    facts = [
+        {name: one.value for name, one in (await env.zfs.get(where, wanted)).items()}
+        for where in (home, back, child)
+    ]
+    equal(facts[1:], [facts[0], facts[0]])
+    assert int(facts[0]["pbkdf2salt"]) > 0
+    equal((await env.zfs.dataset(child)).encryption_root, child)
+    await env.zfs.load_key(child, PASSPHRASE)
+    await raises(errors.Busy, env.zfs.inherit_key(child))
+    again = env.name("again")
+    await move(env, (home + "@a", None), again + "@a")
+    await move(env, (below + "@a", None), again + "/below@a")
+    await env.zfs.inherit_key(again + "/below")
+    equal((await env.zfs.dataset(again + "/below")).encryption_root, again)
+    await env.zfs.load_key(again, PASSPHRASE)
+    equal((await env.zfs.dataset(again + "/below")).keystatus, "available")
+    await raises(errors.ZfsError, env.zfs.inherit_key(again + "/below"))
+    await raises(errors.ZfsError, env.zfs.inherit_key(env.root))
+    await raises(errors.NotFound, env.zfs.inherit_key(env.name("gone")))
 
 
 async def contract_what_has_no_clones_is_left_out(env: Env) -> None:

@@ -219,6 +219,9 @@ class FakeZfs:
             own = node.key_root is node
             facts |= {"encryption": "aes-256-gcm", "keyformat": "passphrase"}
             facts |= {"keylocation": node.properties.get("keylocation", "prompt") if own else "none"}
+            wrap = node.key_root.wrap
+            if wrap is not None:
+                facts |= {"pbkdf2salt": str(wrap.pbkdf2_salt), "pbkdf2iters": str(wrap.pbkdf2_iterations)}
         return facts
 
     async def own_properties(self, datasets: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -389,6 +392,18 @@ class FakeZfs:
         if self.state.node(dataset, write=True).wrap is None:
             raise errors.Unexpected(dataset, "not encrypted")
         self.change_passphrase(dataset, passphrase)
+
+    async def inherit_key(self, dataset: str) -> None:
+        node = self.state.node(dataset, write=True)
+        parent = self.state.nodes.get(parent_of(dataset) or "")
+        if node.key_root is not node or parent is None or parent.key_root is None:
+            raise errors.Unexpected(dataset, "no encryption root, or its parent is not encrypted")
+        if node.key_loaded:
+            raise errors.Busy(dataset, "its key is loaded")
+        # Its wrap stays: opened with the root's passphrase, it does or does not come out.
+        for one in self.state.below(dataset):
+            if one.key_root is node:
+                one.key_root = parent.key_root
 
     async def mount(self, dataset: str) -> None:
         node = self.state.node(dataset)
