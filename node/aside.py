@@ -63,12 +63,18 @@ class Aside:
         aside = asides_of(replica.dataset, await self._below(root))
         no = judge(request, self._lying(replica, aside))
         if no is not None:
-            hint = f"look at zfs list -r {parent_of(replica.dataset)} there" if no.code == "too_many_aside" else ""
+            hint = (
+                f"look at zfs list -r {parent_of(replica.dataset)} there"
+                if no.code == "too_many_aside"
+                else ""
+            )
             raise Refusal(no.code, f"{replica.source}: {no.text}", hint, exit=1 if no.passing else 7)
         name = well_formed(check_dataset, aside_name(replica.dataset, int(self._now())))
         self._without.discard(root)
         await self._zfs.rename(replica.dataset, name)
-        log.warning("%s is kept aside as %s, as its owner asked: nothing leads on from it", replica.dataset, name)
+        log.warning(
+            "%s is kept aside as %s, as its owner asked: nothing leads on from it", replica.dataset, name
+        )
         return {"aside": name.removeprefix(root + "/")}
 
     def _lying(self, replica: Replica, aside: list[str]) -> Lying:
@@ -107,7 +113,9 @@ class Aside:
             if await self._zfs.snapshots(old) and await self._zfs.snapshots(above):
                 await self._zfs.rename(old, replica.dataset)
                 log.info("%s is back in its place; it had moved along with %s", replica.dataset, above)
-                raise Refusal("came_back", f"{replica.source} is stored already, and is back in its place", exit=1)
+                raise Refusal(
+                    "came_back", f"{replica.source} is stored already, and is back in its place", exit=1
+                )
 
 
 def _carried(dataset: str, names: Collection[str]) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The source's side of encryption roots: noted in ZFS before a dataset is first sent raw, looked at before each stream."""
+"""The source's side of encryption roots: noted in ZFS before a dataset is first sent raw, looked at at each stream."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

@@ -24,7 +24,7 @@ class RotationVerbs:
         self._roots = Roots(zfs, self._guid_of)
 
     async def rotate(self, request: Request) -> dict[str, Any]:
-        """``replicate.rotate``: what stands against the replica; with `newest` as shown, it is kept aside, and a new one
+        """``replicate.rotate``: what stands against the replica; with `newest` as shown, it is kept aside and a new one
         begun. Raises MeshkeepError.
         """
         dataset, target = _dataset(request.args), str(request.args.get("node"))

@@ -110,19 +110,20 @@ def no_common_base(source: SourceHistory, rule: Rule, there: Sequence[TargetSnap
         "no_common_base",
         tuple(f"{one.name} (guid {one.guid}) on {rule.target} only" for one in there),
         f"{source.dataset} and its replica on {rule.target} have no snapshot in common, and no bookmark of "
-        f"{_names(there)} is left either. The replica stays as it is; it can be kept aside, and a new one begun in its place.",
+        f"{_names(there)} is left either. The replica stays as it is; it can be kept aside, and a new one "
+        "begun in its place.",
         _rotate(source, rule),
     )
 
 
 def replica_root(source: SourceHistory, rule: Rule, key_root: str) -> Conflict:
-    """Somebody at the target made the replica inherit its key: a raw stream would leave it with one that opens nothing."""
+    """Somebody at the target made the replica inherit its key: a raw stream would leave it with a useless one."""
     return Conflict(
         "replica_root_changed",
         (f"on {rule.target} the encryption root of the replica is {key_root}",),
-        f"On {rule.target} the replica of {source.dataset} was made to inherit the key of {key_root}. A raw stream would "
-        "leave it with a key that opens nothing (openzfs#12614), so none is sent. The replica can be kept aside, and a "
-        "new one begun in its place.",
+        f"On {rule.target} the replica of {source.dataset} was made to inherit the key of {key_root}. A raw stream "
+        "would leave it with a key that opens nothing (openzfs#12614), so none is sent. The replica can be kept "
+        "aside, and a new one begun in its place.",
         _rotate(source, rule),
     )
 

@@ -1,4 +1,4 @@
-"""Whether encryption roots are still what they were when a dataset was first sent, and what may inherit a key again. Pure.
+"""Whether encryption roots are what they were when a dataset was first sent, and what may inherit a key again. Pure.
 
 A raw stream carries the wrapped key of its dataset, and a receive writes it over the replica's. A dataset that got
 another encryption root since comes under another wrapping key, and so might its older snapshots over there
@@ -22,7 +22,7 @@ PASSPHRASE = "passphrase"
 
 
 def record(dataset_guid: int, root_guid: int) -> str:
-    """What is noted of a dataset. Its own guid is in it because user properties are inherited: a child's is not its parent's."""
+    """What is noted of a dataset. User properties are inherited: its own guid says that it is not its parent's."""
     return f"{dataset_guid}:{root_guid}"
 
 
@@ -60,7 +60,7 @@ def drift(source: Rooted, target: str) -> Conflict | None:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """One dataset that was received raw, as it is here now. `salt` and `iterations` are 0 for keys that are no passphrase.
+    """One dataset that was received raw, as it is here now. `salt`, `iterations`: 0 for a key that is no passphrase.
 
     `root` is its encryption root here. `root_at_home` is the dataset here that stands for the root it had at home; None
     where that is not known.

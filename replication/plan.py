@@ -50,9 +50,14 @@ def _settled(source: SourceHistory, there: TargetState, conflict: Conflict, rule
     steps: list[Step] = []
     if there.resume is not None:
         steps.append(Abort(there.resume.to_guid, "the replica it would add to is kept aside"))
-    steps.append(Rotate(newest.guid, f"the replica that ends with @{newest.name} is kept aside: {conflict.text}"))
+    steps.append(
+        Rotate(newest.guid, f"the replica that ends with @{newest.name} is kept aside: {conflict.text}")
+    )
     steps += _onwards(replacing, None, _Names(()))
-    reasons = (conflict.text, "the rule says to keep the old replica aside under another name, and to begin a new one")
+    reasons = (
+        conflict.text,
+        "the rule says to keep the old replica aside under another name, and to begin a new one",
+    )
     return Plan(tuple(steps), None, raw=source.encrypted, reasons=reasons)
 
 

@@ -84,7 +84,10 @@ def judge(request: Request, lying: Lying) -> No | None:
     if lying.partial:
         return No("partial_state", "a partly received stream of it waits to be gone on with", passing=True)
     if lying.raw == request.raw and lying.newest in request.history and not lying.drifted:
-        return No("not_diverged", "the source has the newest snapshot stored here: its next stream can begin from it")
+        return No(
+            "not_diverged",
+            "the source has the newest snapshot stored here: its next stream can begin from it",
+        )
     if len(lying.aside) >= MOST:
         return No("too_many_aside", f"{len(lying.aside)} old replicas of it are kept aside already")
     return None
