@@ -12,7 +12,7 @@ from dataclasses import replace
 from tests.fakes.zfs_state import DEFAULTS, Node, Snap, State, base_of, body_of, proof, wrapped
 from zfs import errors, looking
 from zfs.model import Bookmark, Dataset, Look, Pool, PoolStatus, Property, ResumeState, Snapshot, Vdev
-from zfs.names import check_dataset, check_snapshot, pool_of
+from zfs.names import check_dataset, check_snapshot, parent_of, pool_of
 
 
 class FakeZfs:
