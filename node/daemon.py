@@ -315,6 +315,7 @@ class Agent:
                 unpruned=lambda: self.pruner.unpruned,
                 drills=self.drills.facts,
                 stored=self._stored,
+                held=lambda: {self._name_of(owner): count for owner, count in self.keeper.held.items()},
                 refused=lambda: self.peer_api.refused,
                 keys_waiting=lambda: Counter(self._name_of(one.owner) for one in self._keys.pending()),
             ),
