@@ -8,6 +8,7 @@ is let go then, or held again if it now stays. No peer can ask for any of this.
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,7 @@ class _Survey:
 
 class ReplicaKeeper:
     """`receiving` are the datasets into which a stream runs right now: they wait for the next round. `named` gives
-    the name of a node id.
+    the name of a node id. `held` is by owner how many snapshots were held at the last round.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class ReplicaKeeper:
         self._looked: Reading | None = None
         self._jump = ""
         self._trouble: dict[str, str] = {}
+        self.held: Mapping[str, int] = {}
 
     def problems(self) -> list[Problem]:
         """For `status`."""
@@ -207,6 +209,7 @@ class ReplicaKeeper:
 
     async def _round(self, survey: _Survey) -> None:
         self._looked = survey.now
+        self.held = _held(survey)
         await self._zfs.set(survey.root, {MARKS: dump(survey.marks)})
         self._told(why(survey.marks, survey.now))
         await self._promises.settle(survey.root, survey.owners, survey.marks, survey.now.wall)
@@ -342,3 +345,10 @@ class ReplicaKeeper:
 def _time(text: str) -> int | None:
     """A receipt; None for what says no time."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= 12 else None
+
+
+def _held(survey: _Survey) -> Mapping[str, int]:
+    found: Counter[str] = Counter()
+    for replica in survey.replicas:
+        found[replica.owner] += sum(one.holds > 0 for one in replica.look.snapshots)
+    return found

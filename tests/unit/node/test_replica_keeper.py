@@ -153,6 +153,13 @@ class TestARound:
         assert world.zfs.done == [("release", FLOOR_HOLD, ("a",)), ("destroy", "", ("a",))]
         assert f"let go of {REPLICA}@a: past the floor, first of no period that is kept" in caplog.text
 
+    async def test_tells_how_many_were_held_when_it_came(self, world: World) -> None:
+        owner = REPLICA.removeprefix(f"{ROOT}/").partition("/")[0]
+        await world.keeper.tend()
+        assert world.keeper.held == {owner: 4}
+        await world.hours(1)
+        assert world.keeper.held == {owner: 3}
+
     async def test_comes_once_an_hour_whatever_is_asked(self, world: World) -> None:
         for _ in range(60):
             await world.keeper.tend()

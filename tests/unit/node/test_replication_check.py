@@ -1,5 +1,7 @@
 """The line and the level of ``check replication``."""
 
+from dataclasses import replace
+
 import pytest
 
 from node.replication_check import Copy, replication
@@ -67,3 +69,23 @@ def test_a_paused_rule_is_said_and_its_age_still_counts() -> None:
 
 def test_without_rules_there_is_nothing_to_complain_of() -> None:
     assert replication([], NOW).line == "OK - no rule replicates anything"
+
+
+class TestDrills:
+    """What drills found, beside how fresh the copy is."""
+
+    def test_one_that_found_the_copy_wanting_is_critical_however_fresh_that_is(self) -> None:
+        found = replication([replace(copy(0), drill="drill failed: it does not open", wanting=True)], NOW)
+        assert found.level is Level.CRITICAL
+        assert found.line.startswith("CRITICAL - 1 of 1: tank/vm on cloud (drill failed: it does not open)")
+
+    def test_one_that_could_not_be_run_or_is_overdue_warns(self) -> None:
+        found = replication([replace(copy(0), drill="was last proven 40d ago"), copy(0, "tank/a")], NOW)
+        assert found.level is Level.WARNING
+        assert "1 of 2: tank/vm on cloud (was last proven 40d ago)" in found.line
+
+    def test_it_hides_no_lateness(self) -> None:
+        found = replication([replace(copy(3 * DAY), drill="was never proven")], NOW)
+        assert found.level is Level.CRITICAL
+        assert "72h" in found.line
+        assert "was never proven" in found.line
