@@ -138,6 +138,8 @@ class Chain:
         except PeerRefused as refused:
             if refused.code in STALE:
                 raise transfer_errors.PlanStale(refused.text) from refused
+            if not transfer_errors.is_code(refused.code):
+                raise  # the target's own word, with what can be done about it
             raise transfer_errors.of_code(refused.code, refused.text) from refused
         try:
             found = {int(one["guid"]) for one in answer["received"]}

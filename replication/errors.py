@@ -181,6 +181,11 @@ def _leaves(base: type[TransferFailed]) -> list[type[TransferFailed]]:
 _BY_CODE = {cause.code: cause for cause in _leaves(TransferFailed)}
 
 
+def is_code(code: str) -> bool:
+    """Whether it is that of a class here."""
+    return code in _BY_CODE
+
+
 def of_code(code: str, text: str) -> TransferFailed:
     """The inverse of ``error.code``; an unknown code (a newer worker or peer) is transient."""
     return _BY_CODE.get(code, Transient)(text)

@@ -30,6 +30,12 @@ def is_aside(dataset: str) -> bool:
     return any(_ASIDE.fullmatch(part) for part in dataset.split("/"))
 
 
+def original(dataset: str) -> str:
+    """The name under which it was sent: *dataset* itself, unless it was kept aside, or moved along."""
+    matches = [(part, _ASIDE.fullmatch(part)) for part in dataset.split("/")]
+    return "/".join(match[1] if match else part for part, match in matches)
+
+
 def asides_of(dataset: str, siblings: Iterable[str]) -> list[str]:
     """Those of *siblings* that *dataset* was once kept aside as, the newest last."""
     return sorted(one for one in siblings if _is_aside_of(dataset, one))
