@@ -311,7 +311,8 @@ class HostDoctor:
         done: list[str] = []
         for name in dict.fromkeys(wanted):
             if name == "modes":
-                done += await asyncio.to_thread(lambda: [_tighten(self._state)])
+                closed = await asyncio.to_thread(lambda: _tighten(self._state))
+                done += [f"closed to others: {', '.join(closed)}"] if closed else []
             elif name == "nft":
                 said = await self._run("nft", "delete", "table", *TABLE.split())
                 done += [f"removed the nft table {TABLE}"] if said.ok else []
@@ -370,15 +371,16 @@ def _below(state: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in (*folders, *files))
 
 
-def _tighten(state: Path) -> str:
-    count = 0
+def _tighten(state: Path) -> list[str]:
+    """What was closed."""
+    closed = []
     for name in sorted(_loose(state)):
         # Opened first, so that what is changed is what was looked at, and no link.
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
             os.fchmod(descriptor, mode & ~0o077)
-            count += 1
+            closed.append(name)
         finally:
             os.close(descriptor)
-    return f"closed {count} files and directories in {state} to others than their owner"
+    return closed

@@ -109,7 +109,9 @@ class DoctorVerbs:
         first = never[0]
         more = f" and {len(never) - 1} more" if len(never) > 1 else ""
         text = f"the copy of {first.dataset} on {first.target}{more} was never opened and read"
-        why = 'drill = "monthly" in the rule has it done by itself'
+        why = "its rule has that done by itself, and it was not yet"
+        if first.rule.drill is None:
+            why = 'drill = "monthly" in the rule has it done by itself'
         return [
             Finding(
                 "proof", "warn", text, why, f"meshkeep restore drill {first.dataset} --from {first.target}"

@@ -199,7 +199,7 @@ class TestMending:
         assert (finding.level, finding.fix) == ("fail", "modes")
         assert "link" not in finding.text
         (done,) = await patient.doctor().fix(["modes"])
-        assert "closed 2 files" in done
+        assert done == f"closed to others: {patient.state / 'deep'}, {key}"
         assert (key.stat().st_mode & 0o777, other.stat().st_mode & 0o777) == (0o600, 0o644)
         assert await patient.bad() == {}
 
