@@ -23,7 +23,7 @@ from replication.steps import Full, Resume, Step, Stream
 from zfs import errors as zfs_errors
 from zfs.door import Zfs
 
-CHUNK = 1
+CHUNK = 64
 """Steps over one connection. What surrounds a chunk (a request, two workers, holds and bookmarks, each waiting for the
 disk once) is a hundredth of it by then; and a run that breaks off leaves no more than so many snapshots held.
 """

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class Receipts:
-    """For one transfer of *offer* into *replica*, whose key is *pinned* already if it is not None."""
+    """For one transfer of *offer* into *replica*. `pinned` is the key of the replica, None until its first one came."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Receipts:
         self._keys = keys
         self._replica = replica
         self._offer = offer
-        self._pinned = pinned
+        self.pinned = pinned
         self._now = now
         self._came: list[Received] = []
         self._archived: set[str] = set()
@@ -105,7 +105,7 @@ class Receipts:
         await self._zfs.hold(FLOOR_HOLD, names)
         async with self._keys.turn:
             await self._note_keys(look, came)
-            under = {WRAP: self._pinned} if self._pinned else {}
+            under = {WRAP: self.pinned} if self.pinned else {}
             await self._zfs.set_all(names, {RECEIVED: str(received)} | under)
         self._places.forget(self._replica.dataset)
         self._given |= dict.fromkeys(new, received)
@@ -119,7 +119,7 @@ class Receipts:
                 continue
             self._keys.keep(self._replica.owner, self._replica.source, fingerprint, one.begin)
             self._archived.add(fingerprint)
-            if self._pinned is None:  # later only a person at this console changes it
-                changes[KEY] = self._pinned = fingerprint
+            if self.pinned is None:  # later only a person at this console changes it
+                changes[KEY] = self.pinned = fingerprint
         if any(look.properties.get(name) != value for name, value in changes.items()):
             await self._zfs.set(self._replica.dataset, changes)

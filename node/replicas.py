@@ -218,6 +218,8 @@ class Replicas:
             if self._receiving.get(replica.dataset) is transfer:
                 del self._receiving[replica.dataset]
         await receipts.finish()
+        if pinned is None and receipts.pinned is not None:
+            self._pinned.add(replica.dataset)
         if not receipts.missing:
             return {"received": receipts.as_json(), "bytes": transfer.bytes}
         if isinstance(failure, KeyChanged):

@@ -185,7 +185,8 @@ class State:
 
     def below(self, name: str) -> list[Node]:
         """*name* and all under it, parents first."""
-        found = [one for one in self.nodes.values() if one.name == name or one.name.startswith(name + "/")]
+        nodes = list(self.nodes.values())  # workers are threads here, and make some meanwhile
+        found = [one for one in nodes if one.name == name or one.name.startswith(name + "/")]
         return sorted(found, key=lambda one: one.name.split("/"))
 
     def used(self, name: str) -> int:

@@ -9,7 +9,7 @@ KEYS = (
     Mutant(
         "the stream that carries a key pins it",
         "node/receipts.py",
-        "            if self._pinned is None:  # later",
+        "            if self.pinned is None:  # later",
         "            if True:  # later",
         _APPROVAL,
     ),

@@ -27,7 +27,7 @@ class Mortal:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._zfs, name)
-        if name not in ("hold", "release", "bookmark", "destroy_bookmarks"):
+        if name not in ("hold", "release", "bookmark_all", "destroy_bookmarks"):
             return found
 
         async def change(*args: Any, **named: Any) -> Any:

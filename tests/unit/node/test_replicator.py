@@ -251,7 +251,7 @@ class TestInterrupted:
         assert report.resumed == (arrived is not None)
         assert pair.stored() == ["a"]
         assert pair.cloud.state.snap(f"{REPLICA}@a").data == b"z" * 100 * KB
-        assert report.bytes < 102 * KB - before
+        assert report.bytes < 106 * KB - before  # what frames the data is sent along
 
     async def test_again_and_again_it_creeps_forward(self, pair: Pair) -> None:
         await pair.snap("a", data=b"z" * 100 * KB)
@@ -395,6 +395,7 @@ class TestConflicts:
         await pair.snap("a")
         await pair.replicate()
         await pair.cloud.snapshot([f"{REPLICA}@foreign"])
+        await pair.cloud.hold(FLOOR_HOLD, [f"{REPLICA}@foreign"])  # as what a crash left bare is, when it is seen
         await pair.snap("b")
         await self.changed_nothing(pair, "diverged")
 
@@ -456,6 +457,7 @@ class TestConflicts:
         await pair.cloud.snapshot([f"{REPLICA}@foreign"])
         await pair.snap("b")
         await pair.refused()
+        await pair.cloud.release(FLOOR_HOLD, [f"{REPLICA}@foreign"])
         assert not await pair.cloud.destroy_snapshots([f"{REPLICA}@foreign"])
         await pair.replicate()
         job = pair.replicator.job("tank/home", "cloud")

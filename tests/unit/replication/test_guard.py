@@ -10,6 +10,7 @@ from replication.guard import (
     Known,
     Leftover,
     Patience,
+    applied,
     cursor_name,
     cursor_of,
     cursors_of,
@@ -206,3 +207,78 @@ class TestPatience:
     def test_cursors_are_found_oldest_first(self) -> None:
         source = with_cursors("@b", cursor("b"), cursor("a"), cursor("c", OTHER))
         assert [mark.guid for mark in cursors_of(source, CLOUD)] == [guid_of("a"), guid_of("b")]
+
+
+class TestChains:
+    """Several steps over one connection: whatever part of them arrives, the source has what the next one needs."""
+
+    LETTERS = "abcde"
+
+    def at_every_crash(
+        self, source: SourceHistory, tags: dict[int, list[str]], change: Guard
+    ) -> Iterator[tuple[SourceHistory, dict[int, list[str]]]]:
+        """The history and the tags as a crash between any two changes leaves them; the last is whole."""
+        changes = [
+            *(Guard(change.tag, create=(one,)) for one in change.create),
+            *(Guard(change.tag, hold=(one,)) for one in change.hold),
+            *(Guard(change.tag, release=(one,)) for one in change.release),
+            *(Guard(change.tag, destroy=(one,)) for one in change.destroy),
+        ]
+        yield source, tags
+        for one in changes:
+            source, tags = applied(source, tags, one)
+            yield source, tags
+
+    def kept(self, source: SourceHistory, tags: dict[int, list[str]]) -> tuple[set[int], set[int]]:
+        marks = {mark.guid for mark in cursors_of(source, CLOUD)}
+        return marks, {guid for guid, names in tags.items() if hold_tag(CLOUD) in names}
+
+    def test_every_prefix_and_every_crash_leaves_a_base_and_the_next_run_tidies_it(self) -> None:
+        looked_at = 0
+        for base in (None, "a", "b"):
+            chain = [letter for letter in self.LETTERS if base is None or letter > base]
+            source = with_cursors("@a @b @c @d @e", *([cursor(base)] if base else []))
+            common = guid_of(base) if base else None
+            before = reconcile(source, {}, CLOUD, common=common, to=[guid_of(one) for one in chain])
+            *_, (ready, tags) = self.at_every_crash(source, {}, before)
+            marks, holds = self.kept(ready, tags)
+            assert marks == holds == {guid_of(one) for one in (*chain, *([base] if base else []))}
+            for arrived, cut in product(range(len(chain) + 1), (False, True)):
+                newest = guid_of(chain[arrived - 1]) if arrived else common
+                partial = [guid_of(chain[arrived])] if cut and arrived < len(chain) else []
+                after = reconcile(ready, tags, CLOUD, common=newest, to=partial)
+                for left, left_tags in self.at_every_crash(ready, tags, after):
+                    looked_at += 1
+                    assert newest is None or newest in self.kept(left, left_tags)[0]
+                    again = reconcile(left, left_tags, CLOUD, common=newest, to=partial)
+                    *_, (tidy, tidy_tags) = self.at_every_crash(left, left_tags, again)
+                    if newest is not None:
+                        needed = {newest, *partial}
+                        assert self.kept(tidy, tidy_tags) == (needed, needed if partial else set())
+                    done = reconcile(tidy, tidy_tags, CLOUD, common=newest, to=partial)
+                    assert done == Guard(hold_tag(CLOUD))
+        assert looked_at > 150
+
+    def test_what_crashed_before_the_chain_began_has_lost_nothing(self) -> None:
+        source = with_cursors("@a @b @c @d @e", cursor("a"))
+        change = reconcile(source, {}, CLOUD, common=guid_of("a"), to=[guid_of(one) for one in "bcde"])
+        for left, tags in self.at_every_crash(source, {}, change):
+            assert guid_of("a") in self.kept(left, tags)[0]
+
+    def test_the_next_chunk_takes_over_from_the_one_before(self) -> None:
+        source = with_cursors("@a @b @c @d @e", *(cursor(one) for one in "abc"))
+        change = reconcile(source, held("abc"), CLOUD, common=guid_of("c"), to=[guid_of("d"), guid_of("e")])
+        assert change.hold == (f"{DATASET}@d", f"{DATASET}@e")
+        assert change.release == (f"{DATASET}@a", f"{DATASET}@b")
+        assert [name.rpartition("_")[2] for name in change.destroy] == [
+            f"{guid_of(one):016x}" for one in "ab"
+        ]
+
+    def test_applying_a_change_is_what_listing_anew_would_show(self) -> None:
+        source = with_cursors("@a @b", cursor("a"))
+        change = reconcile(source, held("a"), CLOUD, common=guid_of("b"))
+        after, tags = applied(source, held("a"), change)
+        assert after == with_cursors(
+            "@a @b", Bookmark(DATASET, cursor("b").name, guid_of("b"), 101, after.bookmarks[-1].creation)
+        )
+        assert tags == {}
