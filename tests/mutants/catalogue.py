@@ -5,7 +5,8 @@ from tests.mutants.keeping import KEEPING
 from tests.mutants.keys import KEYS
 from tests.mutants.policy import POLICY
 from tests.mutants.proving import PROVING
+from tests.mutants.records import RECORDS
 from tests.mutants.serving import SERVING
 from tests.mutants.trusting import TRUSTING
 
-MUTANTS = (*FORGETTING, *POLICY, *KEEPING, *KEYS, *PROVING, *TRUSTING, *SERVING)
+MUTANTS = (*FORGETTING, *POLICY, *KEEPING, *KEYS, *PROVING, *RECORDS, *TRUSTING, *SERVING)

@@ -1,5 +1,6 @@
 """Sender and receiver over real sockets and pipes."""
 
+import base64
 import os
 import socket
 import struct
@@ -7,13 +8,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from replication.jobs import ReceiveJob, ReceiveOutcome, ReceiveStep, SendJob, SendOutcome, SendStep
+from replication.jobs import Received, ReceiveJob, ReceiveOutcome, ReceiveStep, SendJob, SendOutcome, SendStep
 from replication.receiver import receive_stream
 from replication.sender import send_stream
+from tests.fakes import records
 from tests.unit.replication.tiny_streams import (
+    CHUNK,
     WRAP,
     TinyReceiver,
     TinySender,
@@ -22,8 +26,8 @@ from tests.unit.replication.tiny_streams import (
     length,
     stream,
 )
-from zfs.errors import NoSpace, PoolUnavailable, StreamMismatch, ZfsError
-from zfs.stream import HEADER_SIZE, Feature
+from zfs.errors import BadStream, NoSpace, NotFound, PoolUnavailable, StreamMismatch, ZfsError
+from zfs.stream import HEADER_SIZE, Feature, read_begin
 
 SEND = SendJob((SendStep("tank/home@b", "tank/home@a"),), raw=True)
 RECEIVE = ReceiveJob((ReceiveStep("vault/home@b", to_guid=2, from_guid=1),), raw=True, resuming=False)
@@ -242,6 +246,207 @@ class TestTheReceivingSideFails:
         assert receive(TinyReceiver(), far, cancel_fd=reader).code == "cancelled"
         os.close(reader)
         os.close(writer)
+
+
+STEPS = 5
+CHAIN = tuple(begin(number + 2, number + 1) for number in range(STEPS))
+SENDS = SendJob(tuple(SendStep(f"tank/home@{n + 2}", f"tank/home@{n + 1}") for n in range(STEPS)), raw=True)
+RECEIVES = ReceiveJob(
+    tuple(ReceiveStep(f"vault/home@{n + 2}", n + 2, n + 1) for n in range(STEPS)), raw=True, resuming=False
+)
+NAMES = [step.snapshot for step in RECEIVES.steps]
+
+
+def chain(*starts: bytes, size: int = 1000) -> bytes:
+    """Whole streams, one behind the other; those of CHAIN by themselves."""
+    return b"".join(stream(size, start, read_begin(start[:HEADER_SIZE]).to_guid) for start in starts or CHAIN)
+
+
+class TestManySteps:
+    """`RECEIVES` are five increments, one upon the other, over one connection."""
+
+    def receive(
+        self, streams: TinyReceiver, sock: socket.socket, job: ReceiveJob = RECEIVES
+    ) -> tuple[ReceiveOutcome, list[Received]]:
+        told: list[Received] = []
+        return receive_stream(streams, job, sock, ignore, None, told.append), told
+
+    @pytest.mark.parametrize("size", [0, 1000, 3 * MB])
+    def test_all_arrive_and_each_is_reported(self, sockets: Sockets, size: int) -> None:
+        near, far = sockets
+        sender, receiver = TinySender(CHAIN[0], size, starts=list(CHAIN[1:])), TinyReceiver()
+        side = Side(lambda: send_stream(sender, SENDS, near, ignore))
+        got, told = self.receive(receiver, far)
+        sent = side.outcome()
+        assert (got.code, got.steps, sent.steps, sent.code) == ("", STEPS, STEPS, "")
+        assert got.bytes == sent.bytes
+        assert receiver.received == NAMES
+        assert receiver.bytes == STEPS * size
+        assert [one.number for one in told] == list(range(STEPS))
+        assert [one.key_fingerprint for one in told] == [fingerprint(one) for one in CHAIN]
+        assert told[-1].begin == got.begin
+
+    def test_many_more_than_pipes_are_kept_open(self, sockets: Sockets) -> None:
+        near, far = sockets
+        count = 300
+        starts = [begin(n + 2, n + 1) for n in range(count)]
+        sends = SendJob(tuple(SendStep(f"tank/home@{n}", None) for n in range(count)), raw=True)
+        job = replace(
+            RECEIVES, steps=tuple(ReceiveStep(f"vault/home@{n}", n + 2, n + 1) for n in range(count))
+        )
+        before = len(os.listdir("/proc/self/fd"))
+        side = Side(lambda: send_stream(TinySender(starts[0], 10, starts=starts[1:]), sends, near, ignore))
+        assert self.receive(TinyReceiver(), far, job)[0].steps == count
+        side.outcome()
+        assert len(os.listdir("/proc/self/fd")) == before
+
+    def test_only_the_first_is_resumed(self, sockets: Sockets) -> None:
+        near, far = sockets
+        sender = TinySender(begin(resume=(7, 4096)), 10, starts=list(CHAIN[1:]))
+        job = replace(SENDS, object=7, offset=4096)
+        side = Side(lambda: send_stream(sender, job, near, ignore))
+        got, _ = self.receive(TinyReceiver(), far, replace(RECEIVES, resuming=True))
+        side.outcome()
+        assert (got.code, got.steps) == ("", STEPS)
+        assert [resume for *_, resume in sender.asked] == [(7, 4096), None, None, None, None]
+
+    def test_cut_within_the_third_the_first_two_stay(self, sockets: Sockets) -> None:
+        near, far = sockets
+        whole = chain()
+        feed(near, whole[: len(whole) // 2])
+        receiver = TinyReceiver()
+        got, told = self.receive(receiver, far)
+        assert (got.code, got.steps, len(told)) == ("interrupted", 2, 2)
+        assert receiver.received == NAMES[:2]
+        assert got.begin == base64.b64encode(CHAIN[2][HEADER_SIZE:]).decode()
+
+    @pytest.mark.parametrize("steps", [0, 1, 4])
+    def test_cut_between_two_those_before_stay(self, sockets: Sockets, steps: int) -> None:
+        near, far = sockets
+        feed(near, chain(*CHAIN[:steps])) if steps else near.shutdown(socket.SHUT_WR)
+        receiver = TinyReceiver()
+        got, told = self.receive(receiver, far)
+        assert (got.code, got.steps, len(told)) == ("interrupted", steps, steps)
+        assert receiver.received == NAMES[:steps]
+
+    @pytest.mark.parametrize("fails_at", [0, MB])
+    def test_where_zfs_refuses_one_it_ends_and_says_why(self, sockets: Sockets, fails_at: int) -> None:
+        near, far = sockets
+        sender = TinySender(CHAIN[0], 3 * MB, starts=list(CHAIN[1:]))
+        side = Side(lambda: send_stream(sender, SENDS, near, ignore))
+        receiver = TinyReceiver(fails_at=fails_at, error=NoSpace("vault"), failing=NAMES[2])
+        got, told = self.receive(receiver, far)
+        far.close()
+        assert (got.code, got.steps, len(told)) == ("target_full", 2, 2)
+        assert receiver.received == NAMES[:2]
+        assert side.outcome().code == "peer_gone"
+
+    def test_a_failure_ends_it_though_the_sender_is_silent(self, sockets: Sockets) -> None:
+        near, far = sockets
+        near.sendall(chain(*CHAIN[:2]))
+        receiver = TinyReceiver(fails_at=0, error=NoSpace("vault"), failing=NAMES[1])
+        assert self.receive(receiver, far)[0].code == "target_full"
+
+    def test_an_error_of_the_sending_zfs_ends_it_after_the_steps_before(self, sockets: Sockets) -> None:
+        near, far = sockets
+
+        class Gone(TinySender):
+            def send(self, snapshot: str, *arguments: Any, **options: Any) -> None:
+                if snapshot == SENDS.steps[3].snapshot:
+                    raise NotFound(snapshot)
+                super().send(snapshot, *arguments, **options)
+
+        side = Side(lambda: send_stream(Gone(CHAIN[0], 10, starts=list(CHAIN[1:])), SENDS, near, ignore))
+        got, _ = self.receive(TinyReceiver(), far)
+        sent = side.outcome()
+        assert (got.code, got.steps, sent.code, sent.steps) == ("interrupted", 3, "plan_stale", 3)
+
+    @pytest.mark.parametrize("pinned", [None, fingerprint(CHAIN[0])], ids=["by the first", "before"])
+    def test_a_key_that_changes_on_the_way_is_refused(self, sockets: Sockets, pinned: str | None) -> None:
+        near, far = sockets
+        other = begin(4, 3, wrap=b"X" + WRAP[1:])
+        feed(near, chain(*CHAIN[:2], other, *CHAIN[3:]))
+        receiver = TinyReceiver()
+        got, told = self.receive(receiver, far, replace(RECEIVES, key_fingerprint=pinned))
+        assert (got.code, got.steps, len(told)) == ("key_changed", 2, 2)
+        assert got.key_fingerprint == fingerprint(other)
+        assert receiver.received == NAMES[:2]
+
+    def test_steps_in_another_order_are_refused(self, sockets: Sockets) -> None:
+        near, far = sockets
+        feed(near, chain(CHAIN[0], CHAIN[2], CHAIN[1]))
+        receiver = TinyReceiver()
+        got, _ = self.receive(receiver, far)
+        assert (got.code, got.steps) == ("stream_refused", 1)
+        assert receiver.received == NAMES[:1]
+
+    @pytest.mark.parametrize("more", [b"x", CHAIN[0], bytes(MB)], ids=["a byte", "a stream", "much"])
+    def test_what_comes_behind_the_last_is_refused(self, sockets: Sockets, more: bytes) -> None:
+        near, far = sockets
+        Side(lambda: feed(near, chain() + more) or SendOutcome(0))
+        receiver = TinyReceiver()
+        got, told = self.receive(receiver, far, replace(RECEIVES, steps=RECEIVES.steps[:4]))
+        assert (got.code, got.steps, len(told)) == ("stream_refused", 4, 4)
+        assert receiver.received == NAMES[:4]
+
+    def test_cancelled_those_that_have_not_begun_do_not(self, sockets: Sockets) -> None:
+        near, far = sockets
+        cancelled, cancel = os.pipe()
+        waits, goes_on = threading.Event(), threading.Event()
+
+        class Slow(TinyReceiver):
+            def receive(self, snapshot: str, fd: int, *, raw: bool) -> None:
+                waits.set()
+                assert goes_on.wait(20)
+                super().receive(snapshot, fd, raw=raw)
+
+        receiver = Slow()
+        side = Side(lambda: receive_stream(receiver, RECEIVES, far, ignore, cancelled))
+        near.sendall(chain(*CHAIN[:4]))
+        assert waits.wait(20)
+        os.write(cancel, b"!")
+        threading.Timer(0.2, goes_on.set).start()
+        got = side.outcome()
+        assert got.code == "cancelled"
+        assert receiver.received == NAMES[: len(receiver.received)]
+        assert isinstance(got, ReceiveOutcome)
+        assert got.steps == len(receiver.received)
+        os.close(cancelled)
+        os.close(cancel)
+
+
+class TestARecordThatIsNotInOrder:
+    def test_zfs_sees_what_came_before_it_and_nothing_of_it(self, sockets: Sockets) -> None:
+        near, far = sockets
+        data = begin() + records.write(2, CHUNK[:512]) + records.write(3, CHUNK[:512]) + records.end(2)
+        feed(near, data)
+        seen = bytearray()
+
+        class Watching(TinyReceiver):
+            def receive(self, snapshot: str, fd: int, *, raw: bool) -> None:
+                while piece := os.read(fd, 1 << 16):
+                    seen.extend(piece)
+                raise BadStream(snapshot, "incomplete stream")
+
+        got = receive(Watching(), far)
+        assert got.code == "stream_refused"
+        assert "record 2 of the stream (WRITE" in got.text
+        assert data.startswith(bytes(seen))
+        assert len(seen) <= len(begin()) + HEADER_SIZE + 512
+
+    def test_a_length_of_4_gib_is_not_waited_for(self, sockets: Sockets) -> None:
+        near, far = sockets
+        near.sendall(begin() + records.write(2, b"", packed=4 << 30))
+        assert receive(TinyReceiver(), far).code == "stream_refused"
+
+    def test_large_payloads_pass_the_parser_by(self, sockets: Sockets) -> None:
+        near, far = sockets
+        start = begin(features=Feature.RAW | Feature.COMPRESSED | Feature.LZ4 | Feature.LARGE_BLOCKS)
+        side = sending(TinySender(start, 40 * MB, block=8 * MB), near)
+        receiver = TinyReceiver()
+        got = receive(receiver, far)
+        side.outcome()
+        assert (got.code, receiver.bytes) == ("", 40 * MB)
 
 
 REFUSED = {

@@ -78,6 +78,7 @@ class TinySender:
     error: Exception | None = None
     endless: bool = False
     starts: list[bytes] = field(default_factory=list)
+    block: int = len(CHUNK)
     asked: list[tuple[str, str | None, bool, tuple[int, int] | None]] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
 
@@ -94,8 +95,8 @@ class TinySender:
                 if self.fails_at is not None and sent >= self.fails_at:
                     assert self.error is not None
                     raise self.error
-                block = CHUNK if self.endless else CHUNK[: self.size - sent]
-                write(fd, records.write(guid, block, offset=sent % (1 << 60)))
+                block = (CHUNK * (self.block // len(CHUNK)))[: None if self.endless else self.size - sent]
+                write(fd, records.write(guid, block, offset=sent % (1 << 60), size=self.block))
                 sent += len(block)
             write(fd, records.end(guid))
         except BrokenPipeError as error:
@@ -137,10 +138,11 @@ class TinyReceiver:
     def _block(self, snapshot: str, fd: int, size: int) -> int:
         got = 0
         while got < size:
-            piece = os.read(fd, size - got)
+            piece = os.read(fd, min(size - got, len(CHUNK) - got % len(CHUNK)))
             if not piece:
                 raise BadStream(snapshot, "incomplete stream")
-            if piece != CHUNK[got : got + len(piece)]:
+            place = got % len(CHUNK)
+            if piece != CHUNK[place : place + len(piece)]:
                 raise BadStream(snapshot, "wrong checksum")
             got += len(piece)
             self.bytes += len(piece)
