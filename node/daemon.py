@@ -92,6 +92,8 @@ from node.transfers import Workers, worker_command
 from node.verbs import DataVerbs
 from node.version import version
 from node.version_gates import VersionGates
+from node.wrap_back import WrapBack
+from node.wrap_verbs import WrapVerbs
 from node.wrap_rounds import WrapRounds
 from zfs.errors import NotFound, ZfsError
 from zfs.libzfs import LibZfs
@@ -451,6 +453,9 @@ class Agent:
         api.register("restore.plan", restores.plan, access="root")
         api.register("restore.host", restores.host, access="root")
         api.register("restore.drill", restores.drill, access="root")
+        wraps = WrapVerbs(self.mesh, WrapBack(self.zfs, self.workers, self.mesh, self._places.socket.parent))
+        api.register("restore.wraps", wraps.listing, access="root")
+        api.register("restore.wrap", wraps.put, access="root")
         api.register("restore.file", restores.file, access="root")
         api.register("restore.copies", restores.copies, access="group")
 

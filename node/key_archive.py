@@ -101,6 +101,14 @@ class KeyArchive:
                 found.append(fingerprint)
         return sorted(found)
 
+    def payload(self, owner: str, source: str, fingerprint: str) -> str | None:
+        """The BEGIN payload of that wrap, in base64; None where it is not kept, or damaged."""
+        try:
+            found = json.loads(self.path(owner, source, fingerprint).read_text())["begin_payload"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return found if isinstance(found, str) else None
+
     def drop(self, owner: str, source: str, fingerprint: str) -> None:
         """Nothing that is stored was received under that wrap. It cannot be had again."""
         self.path(owner, source, fingerprint).unlink(missing_ok=True)

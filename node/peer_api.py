@@ -44,6 +44,7 @@ class PeerApi:
             "replica.abort": self._abort,
             "replica.rotate": self._rotate,
             "replica.send": self._send,
+            "replica.wraps": self._wraps,
             "manifest.put": lambda caller, args, _: self._manifests.put(caller, args),
             "manifest.get": lambda caller, args, _: self._manifests.get(caller, args),
             "manifest.open": lambda caller, args, _: self._manifests.open(caller, args),
@@ -85,6 +86,9 @@ class PeerApi:
 
     async def _abort(self, caller: Member, args: dict[str, Any], _: IncomingStream) -> dict[str, Any]:
         return await self._replicas.abort(self._mesh.owned_by(caller.id), dataset_of(args))
+
+    async def _wraps(self, caller: Member, args: dict[str, Any], _: IncomingStream) -> dict[str, Any]:
+        return await self._replicas.wraps(self._mesh.owned_by(caller.id), args)
 
     async def _rotate(self, caller: Member, args: dict[str, Any], _: IncomingStream) -> dict[str, Any]:
         return await self._replicas.rotate(self._mesh.owned_by(caller.id), args)

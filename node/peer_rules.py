@@ -33,6 +33,7 @@ VERBS: Mapping[str, Verb] = {
     "replica.receive": Verb(_FULL, _STORES, "store snapshots more, below the caller's own root"),
     "replica.abort": Verb(_FULL, _STORES, "drop a partly received stream of the caller's"),
     "replica.rotate": Verb(_FULL, _STORES, "keep a replica that nothing leads on from aside under another name"),
+    "replica.wraps": Verb(_FULL, _STORES, "give the archived wrapped keys of a replica to its owner"),
     "replica.send": Verb(_FULL, _STORES, "send a stored snapshot back to its owner"),
     "replica.recognise": Verb(
         _FULL, frozenset({"admin", "member"}), "which of some guids are snapshots of a dataset"

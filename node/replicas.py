@@ -17,7 +17,7 @@ from mesh.link_server import IncomingStream
 from node.aside import Aside, key_root, refuse_aside, refuse_drift
 from node.aside import parse as parse_rotation
 from node.key_archive import KeyArchive, Pending, short
-from node.offers import Offer, SendBack, states_asked
+from node.offers import Offer, SendBack, dataset_of, states_asked
 from node.receipts import Receipts
 from node.replica_json import Versions, resume_as_json, with_receipts
 from node.replica_places import KEY, RECEIVE_USER, Places, Replica, Terms, well_formed
@@ -26,12 +26,16 @@ from node.version_gates import VersionGates
 from replication.errors import Interrupted, KeyChanged, TransferFailed, of_zfs
 from replication.guard import FLOOR_HOLD
 from replication.jobs import ReceiveOutcome, ReceiveStep, SendStep
+from replication.rotation import original
 from replication.transfer import Transfer
 from zfs import errors
 from zfs.door import Zfs
 from zfs.names import check_dataset, check_snapshot
 
 log = logging.getLogger(__name__)
+
+WRAPS = 64
+"""Archived wraps in one answer."""
 
 ANSWER = 3 << 20
 """Bytes of states in one answer: what surrounds them fits into the frame too."""
@@ -332,6 +336,23 @@ class Replicas:
         """Keep a replica aside under another name, where nothing leads on from it; snapshots stay as they are."""
         source, request = parse_rotation(args)
         return await self._aside.rotate(await self._places.find(owners, source), request)
+
+    @_said
+    async def wraps(self, owners: Sequence[str], args: Mapping[str, Any]) -> dict[str, Any]:
+        """The archived wrapped keys of a replica, for its owner: ciphertext, like the replica itself."""
+        source = dataset_of(args)
+        mine = owners if args.get("owner") is None else [one for one in owners if one == args["owner"]]
+        if not mine:
+            raise Refusal("not_yours", "only its owner, or the node that succeeds it, reads a replica", "")
+        replica = await self._places.find(mine, source)
+        sent_as = original(source)
+        told = [
+            {"fingerprint": one, "payload": payload}
+            for one in self._keys.wraps(replica.owner, sent_as)
+            if (payload := self._keys.payload(replica.owner, sent_as, one)) is not None
+        ]
+        pinned = replica.look.properties.get(KEY) if replica.look is not None else None
+        return {"owner": replica.owner, "pinned": pinned, "wraps": told[-WRAPS:]}
 
     async def _end_earlier(self, dataset: str) -> bool:
         """A new connection for the same dataset means that the old one is dead, whatever TCP still thinks."""

@@ -15,6 +15,7 @@ from node.cli.passphrase import optional_passphrase
 from node.cli.progress import watch
 from node.cli.replicate import outcome
 from node.cli.restore_file import file_
+from node.cli.restore_wrap import wrap
 from node.cli.values import located, maybe_moment
 from node.errors import Exit
 
@@ -26,6 +27,7 @@ restore = group(
     "restore", "Bring data back: a file from a snapshot here; a dataset, or a whole host, from replicas."
 )
 restore.add_command(file_)
+restore.add_command(wrap)
 
 
 @restore.command("dataset")

@@ -149,6 +149,8 @@ class Pair:
                 return await self.replicas.abort(self.owners, dataset_of(args))
             case "replica.rotate":
                 return await self.replicas.rotate(self.owners, args)
+            case "replica.wraps":
+                return await self.replicas.wraps(self.owners, args)
             case "replica.send":
                 return await self.replicas.send(self.owners, args, stream)
         raise Refusal("unknown_verb", verb)
