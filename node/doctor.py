@@ -1,7 +1,7 @@
 """What `meshkeep doctor` finds, as values, and what of the host can be seen without an agent.
 
-Looking changes nothing. Mended is only what is certain: modes of our own files, and what a mesh that this host is no more
-in has left in nft and /etc/hosts.
+Looking changes nothing. Mended is only what is certain: modes of our own files, and what a mesh that this host has left
+put into nft and /etc/hosts.
 """
 
 import asyncio
