@@ -52,8 +52,10 @@ class VersionGates:
     async def findings(self) -> list[Finding]:
         """For `doctor`. Raises ZfsError."""
         found = await self.look()
-        level = {"refuse": "fail", "warn": "warn"}
-        told = [Finding("zfs", level[one.severity], one.text, hint=one.advice) for one in found]
+        told = [
+            Finding("zfs", "fail" if one.severity == "refuse" else "warn", one.text, hint=one.advice)
+            for one in found
+        ]
         return told or [
             Finding("zfs", "ok", f"no bug is known of OpenZFS {await self.module()} that would matter here")
         ]

@@ -2,8 +2,8 @@
 
 A wrap is of a dataset and not of a snapshot, and a raw incremental brings the sender's along (openzfs#12614). What
 undid a replica's passphrase undoes that: the dataset's own empty stream, with the archived wrap in place of the one it
-has. ZFS takes it because the key inside is the same one (its guid is compared); whether the wrap fits is seen when it is
-opened. The rest of the stream stays as it was, but for its checksums.
+has. ZFS takes it because the key inside is the same one (its guid is compared); whether the wrap fits is seen when it
+is opened. The rest of the stream stays as it was, but for its checksums.
 
 Sources in OpenZFS: module/zfs/dmu_send.c (dump_record: what each checksum covers), module/zfs/dsl_crypt.c
 (dsl_crypto_recv_raw_key_sync: what is taken from the stream).
@@ -54,10 +54,10 @@ def _with_wrap(payload: bytes, archived: bytes) -> bytes:
     for old, new in ((now.master_key, then.master_key), (now.hmac_key, then.hmac_key), (now.iv, then.iv),
                      (now.mac, then.mac)):  # fmt: skip
         made = _exchanged(made, 0, old, new)
-    for name, old, new in zip(_NUMBERS, _numbers(now), _numbers(then), strict=True):
+    for name, was, will in zip(_NUMBERS, _numbers(now), _numbers(then), strict=True):
         order = "<" if payload[:2] == b"\0\1" else ">"
         at = made.find(name.encode() + b"\0") if payload[0] == 0 else made.find(name.encode())
-        made = _exchanged(made, at, struct.pack(order + "Q", old), struct.pack(order + "Q", new))
+        made = _exchanged(made, at, struct.pack(order + "Q", was), struct.pack(order + "Q", will))
     if crypt_payload(made) != wanted:
         raise CannotRewrap("the wraps are not of one form")
     return made
