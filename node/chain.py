@@ -15,6 +15,7 @@ from node.directory import Directory, Peer
 from node.job import Job
 from node.offers import Offer, OfferedStep
 from node.run_errors import peer_knows_better
+from node.sent import Sent
 from node.transfers import Workers
 from replication import errors as transfer_errors
 from replication.history import Base, TargetState
@@ -76,7 +77,9 @@ class Chain:
         directory: Directory,
         bases: Bases,
         now: Callable[[], float],
+        sent: Sent | None = None,
     ) -> None:
+        self._sent = sent
         self._zfs = zfs
         self._workers = workers
         self._directory = directory
@@ -171,11 +174,14 @@ class Chain:
         job.transfer = transfer
         try:
             async with self._while_open(job, first=is_first(first)):
-                await transfer.outcome()
+                outcome = await transfer.outcome()
         except transfer_errors.TransferFailed as error:
             raise await peer_knows_better(stream.finish, error) from error
         finally:
             job.transfer = None
+        if self._sent is not None:
+            names = {step.to.guid: step.target_name for step in part.steps}
+            self._sent.went_out(job.dataset, names, outcome.begin, outcome.bytes)
         return await stream.finish(timeout=3600)
 
     @contextlib.asynccontextmanager

@@ -7,13 +7,16 @@ plaintext offers a forgery, since none is ever sent to one.
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mesh.link_errors import LinkTimeout, PeerBroke, PeerRefused, PeerUnreachable
 from node.membership import Membership
 from node.replicator import Directory, Peer
 from zfs.model import Snapshot
 from zfs.names import check_dataset, check_snapshot
+
+if TYPE_CHECKING:
+    from node.vouching import Vouched
 
 LIST_S = 120.0
 _MAX_64 = (1 << 64) - 1
@@ -23,7 +26,8 @@ _MAX_64 = (1 << 64) - 1
 class Copy:
     """One replica. `snapshots` oldest first, at least one; `used` in bytes, as its keeper says.
 
-    `known` are the guids of all snapshots there, also of those behind the one that is wanted.
+    `known` are the guids of all snapshots there, also of those behind the one that is wanted. `vouched` is what speaks
+    for it, once that was looked into.
     """
 
     peer: Peer
@@ -33,6 +37,7 @@ class Copy:
     used: int
     snapshots: tuple[Snapshot, ...]
     known: frozenset[int]
+    vouched: "Vouched | None" = None
 
     @property
     def newest(self) -> Snapshot:

@@ -77,6 +77,7 @@ from node.rulebook import Rules
 from node.sanoid_timer import SanoidTimer
 from node.scratch import Scratches
 from node.seed import SeedExport, SeedImport
+from node.sent import Sent
 from node.settings import CONFIG_DIR, ConfigError, Settings, config_files, load
 from node.sharing import Sharing
 from node.snapshot_verbs import SnapshotVerbs
@@ -88,6 +89,7 @@ from node.systemd import Notifier
 from node.taker import Taker
 from node.terms_desk import TermsDesk
 from node.terms_verbs import TermsVerbs
+from node.testimony import Gathering, SentDesk
 from node.transfers import Workers, worker_command
 from node.verbs import DataVerbs
 from node.version import version
@@ -109,6 +111,7 @@ SHARE_S = 30.0
 REPORT_S = 30.0
 TEND_REPLICAS_S = 300.0
 MANIFEST_S = 120.0
+MANIFEST_PAUSE_S = 5.0
 # What a host can be in the way with; everything else is a bug and logged with its traceback.
 TROUBLE = (FirewallError, WireGuardError, HostsError, StoreError, MeshkeepError, ZfsError, OSError)
 
@@ -133,6 +136,7 @@ class Agent:
         self._problems: dict[str, Problem] = {}
         self._news = asyncio.Event()
         self._reported = asyncio.Event()
+        self._listed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._rules_changed = asyncio.Event()
         self._told = asyncio.Event()
@@ -192,12 +196,15 @@ class Agent:
             receiving=lambda: self.replicas.receiving,
             named=self._name_of,
         )
+        self.sent = Sent(self.zfs, self._places.state / "sent", time.time)
+        self.sent.changed = self._listed.set
         self.replicator = Replicator(
             self.zfs,
             self.workers,
             self.mesh,
             time.time,
             passed_over=lambda: (*self.storage.roots, *self.mesh.local.restoring()),
+            sent=self.sent,
         )
         self.replicator.finished = self._reported.set
         self.own_keys = OwnKeys(
@@ -238,7 +245,12 @@ class Agent:
             refresh=self._refresh,
         )
         self.restorer = Restorer(
-            self.zfs, self.workers, self.mesh, self.mesh.local, others=lambda: keepers(self.mesh)
+            self.zfs,
+            self.workers,
+            self.mesh,
+            self.mesh.local,
+            lambda recovery: Gathering(self.mesh, self.sent, self.manifests, recovery),
+            others=lambda: keepers(self.mesh),
         )
         self.scratches = Scratches(
             self.zfs, self.restorer, self.mesh.local, self._places.socket.parent / "drill"
@@ -255,7 +267,9 @@ class Agent:
             config=self._places.config,
             files=lambda: config_files(self._places.config),
             now=time.time,
+            sent=self.sent.ledgers,
         )
+        heads = SentDesk(self.mesh)
         desk = ManifestDesk(self.mesh, ManifestStore(self._places.state / "manifests"), time.time)
         self.terms = TermsVerbs(
             self.mesh,
@@ -279,6 +293,7 @@ class Agent:
             desk,
             {
                 **self.terms.answers(),
+                "sent.heads": lambda caller, args, _stream: heads.heads(caller, args),
                 "replica.recognise": lambda _caller, args, _stream: recognised(self.zfs, args),
             },
         )
@@ -762,7 +777,11 @@ class Agent:
         while True:
             if self.mesh.joined and self.mesh.admitted:
                 await self._step("manifest_failed", "the manifest is not up to date", self.manifests.tend)
-            await asyncio.sleep(MANIFEST_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(MANIFEST_S):
+                    await self._listed.wait()
+            self._listed.clear()
+            await asyncio.sleep(MANIFEST_PAUSE_S)
 
     async def _keep_tidy(self) -> None:
         """At start and after each change of the rules: what no rule asks for any more is released."""
@@ -804,7 +823,7 @@ class Agent:
     async def _report(self) -> None:
         datasets = await self.overview.own_datasets()
         if datasets or self.mesh.me().report is not None:
-            self.mesh.report(status.report_body(datasets, limit=MAX_REPORT))
+            self.mesh.report(status.report_body(datasets, MAX_REPORT, self.sent.heads()))
 
     # -- small answers -----------------------------------------------------------------------------------------
 
@@ -838,6 +857,7 @@ class Agent:
         found += self.gates.problems
         found += self.drills.problems()
         found += self.manifests.problems()
+        found += self.sent.problems()
         found += [Problem("not_shared", skipped.reason) for skipped in self.sharing.skipped]
         for job in self.replicator.jobs:
             if job.error is not None:

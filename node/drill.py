@@ -70,7 +70,7 @@ class Drill:
         *rate_limit* in bytes a second.
         """
         async with self._scratches.alone():
-            copy = await self._restorer.choose(Wanted(dataset, node, dataset))
+            copy = await self._restorer.choose(Wanted(dataset, node, dataset, older=True))
             try:
                 report = await self._prove(copy, key, limit, progress, rate_limit)
             except MeshkeepError as error:

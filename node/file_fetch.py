@@ -45,7 +45,14 @@ class FileFetcher:
         _check(wanted)
         async with self._scratches.alone():
             copy = await self._restorer.choose(
-                Wanted(wanted.dataset, wanted.node, wanted.dataset, at=wanted.at, before=wanted.before)
+                Wanted(
+                    wanted.dataset,
+                    wanted.node,
+                    wanted.dataset,
+                    at=wanted.at,
+                    before=wanted.before,
+                    older=True,
+                )
             )
             if copy.encrypted and wanted.key is None:
                 raise _no_key(copy)

@@ -32,7 +32,9 @@ VERBS: Mapping[str, Verb] = {
     "replica.list": Verb(_FULL, _STORES, "all that is stored of the caller's"),
     "replica.receive": Verb(_FULL, _STORES, "store snapshots more, below the caller's own root"),
     "replica.abort": Verb(_FULL, _STORES, "drop a partly received stream of the caller's"),
-    "replica.rotate": Verb(_FULL, _STORES, "keep a replica that nothing leads on from aside under another name"),
+    "replica.rotate": Verb(
+        _FULL, _STORES, "keep a replica that nothing leads on from aside under another name"
+    ),
     "replica.wraps": Verb(_FULL, _STORES, "give the archived wrapped keys of a replica to its owner"),
     "replica.send": Verb(_FULL, _STORES, "send a stored snapshot back to its owner"),
     "replica.recognise": Verb(
@@ -40,6 +42,7 @@ VERBS: Mapping[str, Verb] = {
     ),
     "manifest.put": Verb(_FULL, _STORES, "keep the caller's own sealed manifest"),
     "manifest.get": Verb(_FULL, _STORES, "give a sealed manifest back to its owner"),
+    "sent.heads": Verb(_FULL, _STORES, "what the caller, or whom it succeeds, last said that it had sent"),
     "manifest.open": Verb(_FULL, frozenset({"admin"}), "open a manifest for the node that inherits it"),
     "terms.show": Verb(_FULL, _STORES, "on what terms the caller's is kept; for an admin, everyone's"),
     "terms.extend": Verb(_FULL, _STORES, "keep the caller's own for longer, never shorter"),

@@ -16,6 +16,7 @@ from node.errors import Exit, MeshkeepError
 from node.job import Job, Report, RuleSpec, Slots
 from node.run_errors import explain
 from node.runs import Runs
+from node.sent import Sent
 from node.transfers import Workers
 from replication import errors as transfer_errors
 from replication.conflicts import Conflict
@@ -52,12 +53,13 @@ class Replicator:
         directory: Directory,
         now: Callable[[], float],
         passed_over: Callable[[], Collection[str]] = lambda: (),
+        sent: Sent | None = None,
     ) -> None:
         self._zfs = zfs
         self._directory = directory
         self._now = now
         self._passed_over = passed_over
-        self._runs = Runs(zfs, workers, directory, now)
+        self._runs = Runs(zfs, workers, directory, now, sent)
         self._rules: tuple[RuleSpec, ...] = ()
         self._present: frozenset[str] = frozenset()
         self._parallel = PARALLEL

@@ -8,13 +8,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mesh.identity import Identity
 from mesh.link_errors import LinkTimeout, PeerRefused, PeerUnreachable
 from node.copies import Copies, Copy, Found, newest_of
 from node.errors import Exit, MeshkeepError
 from node.job import Job
 from node.local_state import LocalState
 from node.replicator import Directory, Peer
+from node.testimony import Gather
 from node.transfers import Workers, watched
+from node.vouching import Vouched, check_age, vouched, vouched_all
 from replication import errors as transfer_errors
 from replication.conflicts import Conflict
 from replication.history import Rule, SourceHistory, TargetSnapshot, TargetState
@@ -35,7 +38,8 @@ class Wanted:
     """What to restore: `dataset` as it was called at home, from `node` (None: whoever has the newest), as `to`.
 
     `at` is the snapshot up to which; where none is called that, the newest taken by the time `before` (epoch seconds).
-    `rate_limit` in bytes a second.
+    `rate_limit` in bytes a second. `accept_unlisted` takes what is not on the list of what was sent, `older` what is
+    known not to be the newest; `recovery` opens manifests, where the list is.
     """
 
     dataset: str
@@ -45,13 +49,18 @@ class Wanted:
     owner: str | None = None
     before: int | None = None
     rate_limit: int | None = None
+    accept_unlisted: bool = False
+    older: bool = False
+    recovery: Identity | None = None
 
 
 Tell = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
 class Restorer:
-    """Runs restores; each is one call. `others` are the nodes to look on where none is named."""
+    """Runs restores; each is one call. `others` are the nodes to look on where none is named; `gather` what is known of
+    what was sent to them.
+    """
 
     def __init__(
         self,
@@ -59,6 +68,7 @@ class Restorer:
         workers: Workers,
         directory: Directory,
         local: LocalState,
+        gather: Gather,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
         others: Callable[[], Sequence[Peer]] = lambda: (),
     ) -> None:
@@ -67,6 +77,7 @@ class Restorer:
         self._zfs = zfs
         self._workers = workers
         self._directory = directory
+        self.gather = gather
         self.copies = Copies(directory, others)
 
     async def restore(self, wanted: Wanted, progress: Tell) -> dict[str, Any]:
@@ -75,7 +86,12 @@ class Restorer:
         return await self.fetch(wanted, await self.choose(wanted), progress)
 
     async def fetch(self, wanted: Wanted, copy: Copy, progress: Tell) -> dict[str, Any]:
-        """Restore *copy*, found before, as `wanted.to`, whose parent exists. Raises MeshkeepError."""
+        """Restore *copy*, found before, as `wanted.to`, whose parent exists. Raises MeshkeepError.
+
+        Whatever was done with *copy* before: only what something vouches for is asked for.
+        """
+        if copy.vouched is None:
+            copy = await vouched(copy, self.gather(wanted.recovery), accept_unlisted=wanted.accept_unlisted)
         if not await self._ours(wanted):
             if isinstance(plan(*await self._both(wanted, copy), _rule(wanted, copy)), UpToDate):
                 return await self._report(wanted, copy, Job(wanted.dataset, copy.peer.name))
@@ -115,6 +131,7 @@ class Restorer:
             "encrypted": copy.encrypted,
             "key": await self._key(wanted, copy),
             "reasons": list(decided.reasons),
+            "vouched": _vouched(copy).as_json(),
         }
 
     async def _key(self, wanted: Wanted, copy: Copy) -> dict[str, Any]:
@@ -197,14 +214,22 @@ class Restorer:
 
     async def choose(self, wanted: Wanted) -> Copy:
         """The copy that is meant, of those that are ours, up to the snapshot that is wanted."""
-        found = await self._found(wanted)
+        there = await self._found(wanted)
+        credible = [copy for copy in there if copy.credible]
+        if not credible:
+            raise _forged(wanted, there[0].peer.name)
+        found, suspect = await vouched_all(
+            credible, self.gather(wanted.recovery), accept_unlisted=wanted.accept_unlisted
+        )
+        if not found:
+            raise next(error for _, error in suspect)
         cut = [copy.up_to(end) for copy in found if (end := _end(wanted, copy)) is not None]
         chosen = newest_of(cut)
         if chosen is not None:
+            if not wanted.older and wanted.at is None and wanted.before is None:
+                check_age(chosen)
             return chosen
-        if any(copy.credible for copy in found):
-            raise _no_snapshot(wanted, found)
-        raise _forged(wanted, found[0].peer.name)
+        raise _no_snapshot(wanted, found)
 
     async def _found(self, wanted: Wanted) -> tuple[Copy, ...]:
         """The copies of the dataset on the node that is named, or on all. Raises MeshkeepError for none."""
@@ -248,14 +273,21 @@ class Restorer:
         link = self._directory.link()
         async with link.stream(copy.peer.address, "replica.send", args, sending=False, timeout=120) as stream:
             job.sending(0, int(stream.reply.get("size") or 0))
+            from_guid = base.guid if base else None
+            expected = _vouched(copy).expected(step.to.guid, from_guid)
             received = ReceiveStep(
-                f"{wanted.to}@{step.target_name}", step.to.guid, base.guid if base else None
+                f"{wanted.to}@{step.target_name}",
+                step.to.guid,
+                from_guid,
+                expected.to_ivset,
+                expected.from_ivset,
             )
             transfer = await self._workers.receive(
                 stream.socket,
                 steps=[received],
                 raw=copy.encrypted,
                 resuming=resume is not None,
+                keys=expected.keys,
                 rate_limit=wanted.rate_limit,
                 on_progress=job.sent,
             )
@@ -270,6 +302,7 @@ class Restorer:
             "node": copy.peer.name,
             "owner": copy.owner,
             "state": "restored, unproven",
+            "vouched": _vouched(copy).as_json(),
             "snapshots": len(here),
             "newest": newest.name,
             "as_of": newest.creation,
@@ -279,6 +312,12 @@ class Restorer:
             if dataset.encrypted
             else f"zfs mount {wanted.to}",
         }
+
+
+def _vouched(copy: Copy) -> Vouched:
+    """What speaks for it; without that nothing is fetched."""
+    assert copy.vouched is not None
+    return copy.vouched
 
 
 def _end(wanted: Wanted, copy: Copy) -> Snapshot | None:

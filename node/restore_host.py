@@ -7,12 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from mesh.identity import Identity
 from mesh.link_errors import LinkTimeout, PeerRefused, PeerUnreachable
 from node.copies import Copy, Found, newest_of
 from node.errors import Exit, MeshkeepError
 from node.local_state import LocalState
 from node.replicator import Peer
 from node.restore import Restorer, Tell, Wanted, failed
+from node.vouching import check_age, vouched_all
+from replication.rotation import is_aside
 from zfs import errors as zfs_errors
 from zfs.door import Zfs
 from zfs.names import InvalidName, check_dataset, is_below, parent_of, pool_of
@@ -26,12 +29,16 @@ PLACEHOLDER = {"canmount": "off"}
 class HostWanted:
     """What to restore: from `peer` only (None: from all), of `owner` only (None: all that is ours).
 
-    `mapping` has (old name, new name) of datasets or pools; what is below an old name follows it.
+    `mapping` has (old name, new name) of datasets or pools; what is below an old name follows it. The others are as in
+    `node.restore.Wanted`.
     """
 
     peer: Peer | None = None
     owner: str | None = None
     mapping: tuple[tuple[str, str], ...] = ()
+    accept_unlisted: bool = False
+    older: bool = False
+    recovery: Identity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,7 @@ class Outcome:
             "code": self.code,
             "bytes": self.bytes,
             "next": self.next,
+            "vouched": copy.vouched.as_json() if copy.vouched is not None else None,
         }
 
 
@@ -77,6 +85,7 @@ class Round:
     """One run over all targets, and what it has done so far."""
 
     found: Found
+    suspect: tuple[tuple[Copy, MeshkeepError], ...] = ()
     outcomes: list[Outcome] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
 
@@ -90,6 +99,15 @@ class Round:
         return {
             "outcomes": [one.as_json() for one in self.outcomes],
             "silent": [{"node": one.node, "why": one.why} for one in self.found.silent],
+            "suspect": [
+                {
+                    "node": copy.peer.name,
+                    "dataset": copy.dataset,
+                    "code": error.code,
+                    "why": f"{error.what}: {error.why}",
+                }
+                for copy, error in self.suspect
+            ],
             "made": self.made,
             "bytes": sum(one.bytes for one in self.outcomes),
             "partial": bool(self.found.silent) or any(one.state not in DONE for one in self.outcomes),
@@ -107,11 +125,12 @@ class HostRestorer:
 
     async def plan(self, wanted: HostWanted) -> dict[str, Any]:
         """What `run` would do now. Changes nothing. Raises MeshkeepError."""
-        found, targets = await self._look_around(wanted)
-        done = Round(found)
+        found, suspect, targets = await self._look_around(wanted)
+        done = Round(found, suspect)
         pools = await self._pools()
         for target in targets:
-            done.outcomes.append(await self._judged(target, pools) or Outcome(target, "to restore"))
+            outcome = await self._judged(target, pools) or _unfit(target, done, wanted)
+            done.outcomes.append(outcome or Outcome(target, "to restore"))
         return done.as_json()
 
     async def run(self, wanted: HostWanted, progress: Tell) -> dict[str, Any]:
@@ -125,17 +144,20 @@ class HostRestorer:
             )
         self._running = True
         try:
-            found, targets = await self._look_around(wanted)
-            done, pools = Round(found), await self._pools()
+            found, suspect, targets = await self._look_around(wanted)
+            done, pools = Round(found, suspect), await self._pools()
             for number, target in enumerate(targets, start=1):
                 where = f"{target.copy.peer.name}:{target.copy.dataset} → {target.to}"
                 await progress({"text": f"{where} ({number} of {len(targets)})"})
-                done.outcomes.append(await self._one(target, pools, done, progress))
+                done.outcomes.append(await self._one(target, pools, done, wanted, progress))
             return done.as_json()
         finally:
             self._running = False
 
-    async def _look_around(self, wanted: HostWanted) -> tuple[Found, list[Target]]:
+    async def _look_around(
+        self, wanted: HostWanted
+    ) -> tuple[Found, tuple[tuple[Copy, MeshkeepError], ...], list[Target]]:
+        """What there is, what of it nothing vouches for, and of each dataset the copy to take."""
         if wanted.peer is not None:
             try:
                 found = Found(await self._restorer.copies.on(wanted.peer))
@@ -143,10 +165,20 @@ class HostRestorer:
                 raise failed(Wanted("this host", None, ""), wanted.peer.name, error) from error
         else:
             found = await self._restorer.copies.everywhere()
-        copies = [one for one in found.copies if wanted.owner in (None, one.owner)]
+        copies = [
+            one for one in found.copies if wanted.owner in (None, one.owner) and not is_aside(one.dataset)
+        ]
         if not copies:
             raise _nothing(found)
-        return found, aim(copies, wanted.mapping)
+        testimony = self._restorer.gather(wanted.recovery)
+        credible = [one for one in copies if one.credible]
+        good, suspect = await vouched_all(credible, testimony, accept_unlisted=wanted.accept_unlisted)
+        known = {one.dataset for one in good}
+        return (
+            found,
+            tuple(suspect),
+            aim([*good, *(one for one, _ in suspect if one.dataset not in known)], wanted.mapping),
+        )
 
     async def _pools(self) -> frozenset[str]:
         return frozenset(pool.name for pool in await self._zfs.pools())
@@ -178,10 +210,12 @@ class HostRestorer:
             return Outcome(target, "present", f"it is here, and has gone on since: @{here[-1].name}")
         return _no(target, "behind", "behind", f"it is here up to @{here[-1].name} only, and may be in use")
 
-    async def _one(self, target: Target, pools: frozenset[str], done: Round, progress: Tell) -> Outcome:
+    async def _one(
+        self, target: Target, pools: frozenset[str], done: Round, asked: HostWanted, progress: Tell
+    ) -> Outcome:
         """Restore it, or say why not."""
         try:
-            outcome = await self._judged(target, pools)
+            outcome = await self._judged(target, pools) or _unfit(target, done, asked)
             if outcome is not None:
                 return outcome
             above = next((name for name in done.missing if is_below(target.to, name)), None)
@@ -266,6 +300,19 @@ def missing_copies(outcomes: Sequence[Mapping[str, Any]], datasets: Iterable[str
     """Those of *datasets* that no node keeps a copy of."""
     kept = {one["dataset"] for one in outcomes}
     return sorted(name for name in datasets if name not in kept)
+
+
+def _unfit(target: Target, done: Round, wanted: HostWanted) -> Outcome | None:
+    """Where nothing vouches for the copy, or newer ones are known."""
+    error = next((error for copy, error in done.suspect if copy is target.copy), None)
+    if error is None and not wanted.older:
+        try:
+            check_age(target.copy)
+        except MeshkeepError as stale:
+            error = stale
+    return (
+        None if error is None else _no(target, "failed", error.code, f"{error.what}: {error.why}", error.hint)
+    )
 
 
 def _no(target: Target, state: State, code: str, why: str, hint: str = "") -> Outcome:

@@ -40,11 +40,11 @@ class RestoreVerbs:
     async def dataset(self, request: Request) -> dict[str, Any]:
         """One dataset, and if asked for the properties that it had at home."""
         args = request.args
-        wanted, also, recovery = self._wanted(args), _texts(args, "property"), self._recovery(args)
+        wanted, also = self._wanted(args), _texts(args, "property")
         report = {"schema": "meshkeep.restore/1", **await self._restorer.restore(wanted, request.progress)}
         plain = bool(args.get("properties"))
         if plain or also:
-            gathered = await self._giver.fetch(keepers(self._mesh), report["owner"], recovery)
+            gathered = await self._giver.fetch(keepers(self._mesh), report["owner"], wanted.recovery)
             report["properties"] = await self._giver.dataset(
                 gathered, wanted.dataset, wanted.to, plain=plain, also=also
             )
@@ -62,8 +62,11 @@ class RestoreVerbs:
             peer=None if node is None else self._mesh.peer(str(node)),
             owner=self._owner(args),
             mapping=mapping_of(_texts(args, "map")),
+            accept_unlisted=bool(args.get("accept_unlisted")),
+            older=bool(args.get("older")),
+            recovery=self._recovery(args),
         )
-        also, recovery = _texts(args, "property"), self._recovery(args)
+        also, recovery = _texts(args, "property"), wanted.recovery
         peers = keepers(self._mesh) if wanted.peer is None else [wanted.peer]
         gathered = await self._giver.fetch(peers, wanted.owner, recovery)
         done = await (self._host.plan(wanted) if on_paper else self._host.run(wanted, request.progress))
@@ -155,6 +158,9 @@ class RestoreVerbs:
             at=_short(args.get("at")),
             owner=self._owner(args),
             before=before,
+            accept_unlisted=bool(args.get("accept_unlisted")),
+            older=bool(args.get("older")),
+            recovery=self._recovery(args),
         )
 
     def _owner(self, args: Mapping[str, Any]) -> str | None:

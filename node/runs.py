@@ -18,6 +18,7 @@ from node.job import Job, Report, Slots
 from node.looks import Looks
 from node.roots import ROOT, Roots, seen
 from node.rotation import chosen, keep_aside
+from node.sent import Sent
 from node.target_states import TargetStates, target_state
 from node.transfers import Workers
 from node.version_gates import VersionGates
@@ -42,15 +43,25 @@ class _NotNow(Exception):
 
 
 class Runs:
-    """Carries out the runs of jobs. `zfs` is the source's pool; targets are asked through `directory`."""
+    """Carries out the runs of jobs. `zfs` is the source's pool; targets are asked through `directory`, and `sent` lists
+    what they were seen to hold.
+    """
 
-    def __init__(self, zfs: Zfs, workers: Workers, directory: Directory, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        zfs: Zfs,
+        workers: Workers,
+        directory: Directory,
+        now: Callable[[], float],
+        sent: Sent | None = None,
+    ) -> None:
+        self._sent = sent
         self._directory = directory
         self._now = now
         self._looks = Looks(zfs, now, (ROOT,))
         self._states = TargetStates(directory)
         self._bases = Bases(zfs, self._looks)
-        self._chain = Chain(zfs, workers, directory, self._bases, now)
+        self._chain = Chain(zfs, workers, directory, self._bases, now, sent)
         self._roots = Roots(zfs, self._guid_of)
         self._gates = VersionGates(zfs)
         self._in_order: dict[tuple[str, str], tuple[object, ...]] = {}
@@ -214,6 +225,9 @@ class Runs:
             job.roots = seen(look)
         except (KeyError, TypeError, ValueError) as error:  # a target is not trusted to make sense
             raise PeerBroke(peer.address, f"its answer makes no sense: {error!r}") from error
+        if self._sent is not None:
+            stored = [(one.guid, one.name) for one in there.snapshots]
+            await self._sent.shown(job.dataset, peer.id, look.snapshots, stored, raw=job.began_raw is True)
         return history_of(look), there
 
     async def _lose_patience(self, job: Job, peer: Peer, source: SourceHistory) -> None:

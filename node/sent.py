@@ -12,7 +12,7 @@ import logging
 import os
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,14 @@ COMPACT_AT = 1000
 MOST = 5000
 """Entries of one list. Of more the oldest go, whoever still holds their snapshots: those are unlisted then."""
 
-IVSET = "ivsetguid"
+
+@dataclass(frozen=True, slots=True)
+class _Out:
+    """How a snapshot went out; `key` and `bytes` as in `Entry`."""
+
+    name: str
+    key: str | None
+    bytes: int | None
 
 
 class Sent:
@@ -44,19 +51,26 @@ class Sent:
         self._now = now
         self._lists: dict[str, Ledger] = {}
         self._held: dict[tuple[str, str], frozenset[int]] = {}
-        self._keys: dict[tuple[str, str], tuple[int, str, int]] = {}
+        self._out: dict[str, dict[int, _Out]] = {}
         self._damaged: dict[str, str] = {}
+        self._failed: dict[str, str] = {}
         self._all_read = False
         self.changed: Callable[[], None] = lambda: None
 
     # -- entering ----------------------------------------------------------------------------------------------
 
-    def went_out(self, dataset: str, target: str, to_guid: int, begin_payload: str, size: int) -> None:
-        """How a stream began (base64) that was sent to the node *target*, and how many bytes it had."""
+    def went_out(self, dataset: str, streams: Mapping[int, str], begin_payload: str, size: int) -> None:
+        """Streams of the snapshots with these guids were sent under these names, one after the other: how the first of
+        them began (base64), and how many bytes they had together.
+        """
+        key = None
         with contextlib.suppress(BadStreamHeader, ValueError):
-            key = crypt_payload(b64decode(begin_payload, validate=True))
-            if key is not None:
-                self._keys[dataset, target] = (to_guid, key.fingerprint(), size)
+            material = crypt_payload(b64decode(begin_payload, validate=True))
+            key = material.fingerprint() if material is not None else None
+        bytes_of_each = size if len(streams) == 1 else None
+        self._out.setdefault(dataset, {}).update(
+            {guid: _Out(name, key, bytes_of_each) for guid, name in streams.items()}
+        )
 
     async def shown(
         self,
@@ -67,39 +81,43 @@ class Sent:
         *,
         raw: bool,
     ) -> None:
-        """*target* (a node id) shows these (guid, name): those that are *here* too are entered, once.
+        """*target* (a node id) shows these (guid, name): what is also *here*, or was when it went out, is entered once.
 
-        Raises ZfsError, OSError; then the next look makes up for it.
+        A name is the one that it was sent under, or has here; what is shown under another is not entered. What cannot
+        be entered is told and tried at the next look: it never holds replication up.
         """
         shown = dict(there)
         self._held[dataset, target] = frozenset(shown)
-        known = self.ledger(dataset) or begin(dataset)
-        new = [one for one in here if one.guid in shown and not known.lists(one.guid, shown[one.guid])]
+        try:
+            await self._enter(dataset, target, [one for one in here if one.guid in shown], shown, raw)
+        except (errors.ZfsError, OSError) as error:
+            log.warning("what was sent of %s is not listed: %s", dataset, error)
+            self._failed[dataset] = str(error)
+        else:
+            self._failed.pop(dataset, None)
+
+    async def _enter(
+        self, dataset: str, target: str, both: Sequence[Snapshot], shown: Mapping[int, str], raw: bool
+    ) -> None:
+        known, out = self.ledger(dataset) or begin(dataset), self._out.get(dataset, {})
+        new = []
+        for one in sorted(both, key=lambda one: one.createtxg):
+            went = out.get(one.guid, _Out(one.name, None, None))
+            if went.name == shown[one.guid] and not known.lists(one.guid, went.name):
+                new.append((one, went))
         if not new:
             return
-        entries = []
-        for one in sorted(new, key=lambda one: one.createtxg):
-            ivset = await self._ivset(one) if raw else None
+        ivsets = await self._zfs.ivset_guids(dataset) if raw else {}
+        now, entries = int(self._now()), []
+        for one, went in new:
+            ivset = ivsets.get(one.name)
             if raw and ivset is None:
                 continue  # older than the property, or gone: it cannot be vouched for
-            key, size = self._seen(dataset, target, one.guid) if raw else (None, None)
-            entries.append(
-                Entry(one.guid, shown[one.guid], one.creation, ivset, key, size, target, int(self._now()))
-            )
+            entries.append(Entry(one.guid, went.name, one.creation, ivset, went.key, went.bytes, target, now))
         if entries:
             self._append(known, entries)
-
-    async def _ivset(self, snapshot: Snapshot) -> int | None:
-        try:
-            value = (await self._zfs.get(snapshot.full_name, [IVSET]))[IVSET].value
-        except errors.NotFound:
-            return None
-        return int(value) if value.isdigit() and int(value) else None
-
-    def _seen(self, dataset: str, target: str, guid: int) -> tuple[str | None, int | None]:
-        """The key of the last chain of streams, which all of it has; the size only where it was of one stream."""
-        to_guid, key, size = self._keys.get((dataset, target), (0, None, 0))
-        return key, size if guid == to_guid else None
+            for entry in entries:
+                out.pop(entry.guid, None)
 
     def _append(self, known: Ledger, entries: Sequence[Entry]) -> None:
         grown = known.added(entries)
@@ -151,10 +169,14 @@ class Sent:
         return {dataset: ledger.head for dataset, ledger in self.ledgers().items()}
 
     def problems(self) -> list[Problem]:
-        """Lists that had to be begun anew."""
-        return [
+        """Lists that had to be begun anew, and that do not grow."""
+        found = [
             Problem("sent_damaged", f"{path} was damaged, and the list begun anew: {why}")
             for path, why in sorted(self._damaged.items())
+        ]
+        return found + [
+            Problem("sent_not_listed", f"what was sent of {dataset} could not be listed: {why}")
+            for dataset, why in sorted(self._failed.items())
         ]
 
     def _path(self, dataset: str) -> Path:

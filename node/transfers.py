@@ -66,6 +66,7 @@ class Workers:
         raw: bool,
         resuming: bool,
         pinned: str | None = None,
+        keys: Sequence[str] = (),
         user: str | None = None,
         rate_limit: int | None = None,
         on_progress: Progress | None = None,
@@ -75,7 +76,14 @@ class Workers:
 
         A step that fails ends it; those before it stay, and *on_step* was told each. Only the first may be *resuming*.
         """
-        job = ReceiveJob(tuple(steps), raw=raw, resuming=resuming, key_fingerprint=pinned, limit=rate_limit)
+        job = ReceiveJob(
+            tuple(steps),
+            raw=raw,
+            resuming=resuming,
+            key_fingerprint=pinned,
+            limit=rate_limit,
+            keys=tuple(keys),
+        )
         return await start_receive(self._server, job, sock.fileno(), on_progress, user, on_step)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from replication.ledger import Head, Ledger, names
+from replication.ledger import Head, Ledger, begin, names
 from zfs.model import Snapshot
 
 
@@ -51,7 +51,7 @@ class Expected:
 
 def expected(ledger: Ledger | None, to_guid: int, from_guid: int | None) -> Expected:
     """By the list; nothing is asked of what is not on it."""
-    if ledger is None:
+    if ledger is None or to_guid not in ledger.by_guid:
         return Expected()
     return Expected(_ivset(ledger, to_guid), _ivset(ledger, from_guid), tuple(sorted(ledger.keys)))
 
@@ -70,6 +70,23 @@ class Witness:
     head: Head
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What is known of what one node sent of one dataset: its list as *source* has it, and heads that others saw."""
+
+    ledger: Ledger | None
+    source: str
+    witnesses: tuple[Witness, ...] = ()
+
+
+def together(dataset: str, accounts: Iterable[Account]) -> Ledger | None:
+    """All that owner and heirs sent, for looking things up. None where nobody has a list."""
+    lists = [one.ledger for one in accounts if one.ledger is not None]
+    if not lists:
+        return None
+    return begin(dataset).added(entry for one in lists for entry in one.entries)
+
+
 State = Literal["witnessed", "unwitnessed", "stale", "forked"]
 
 
@@ -85,19 +102,18 @@ class Age:
     why: str = ""
 
 
-def age(ledger: Ledger | None, as_of: int, keeper: str, witnesses: Iterable[Witness]) -> Age:
+def age(accounts: Sequence[Account], as_of: int, keeper: str) -> Age:
     """Of what *keeper* offers as of *as_of*. What the keeper itself remembers can only speak against it.
 
     Witnessed is what somebody else has heard of, and nothing newer: the keeper alone cannot have held back more.
     """
-    told = tuple(witnesses)
-    for one in told:
-        had = ledger.after(one.head.count) if ledger is not None else None
-        if had is not None and not names(had, one.head):
-            return Age(
-                "forked", one.head.as_of, ((one.node, one.head.at),), f"{one.node} has seen another list"
-            )
-    newest = max((*(one.head.as_of for one in told), ledger.head.as_of if ledger else 0), default=0)
+    told = [one for account in accounts for one in account.witnesses]
+    fork = next((one for account in accounts for one in account.witnesses if _forks(account, one)), None)
+    if fork is not None:
+        seen = ((fork.node, fork.head.at),)
+        return Age("forked", fork.head.as_of, seen, f"{fork.node} has seen another list than this one")
+    lists = [account.ledger.head.as_of for account in accounts if account.ledger is not None]
+    newest = max((*lists, *(one.head.as_of for one in told)), default=0)
     if newest > as_of:
         by = tuple((one.node, one.head.at) for one in told if one.head.as_of == newest)
         return Age("stale", newest, by, "newer ones were sent")
@@ -106,9 +122,14 @@ def age(ledger: Ledger | None, as_of: int, keeper: str, witnesses: Iterable[Witn
     if fresh:
         return Age("witnessed", as_of, fresh)
     if not others:
-        return Age(
-            "unwitnessed", newest or None, (), f"nobody but {keeper} can tell whether there is anything newer"
-        )
+        why = f"nobody but {keeper} can tell whether there is anything newer"
+        return Age("unwitnessed", newest or None, (), why)
     last = max(others, key=lambda one: one.head.as_of)
     why = f"{last.node} has not heard of anything that new"
     return Age("unwitnessed", newest or None, ((last.node, last.head.at),), why)
+
+
+def _forks(account: Account, witness: Witness) -> bool:
+    """Whether the list did not have that head when it was so long."""
+    had = account.ledger.after(witness.head.count) if account.ledger is not None else None
+    return had is not None and not names(had, witness.head)

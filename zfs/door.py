@@ -101,6 +101,13 @@ class Zfs(Protocol):
         """
         ...
 
+    async def ivset_guids(self, dataset: str) -> dict[str, int]:
+        """Of each snapshot of *dataset* the set of IVs that its blocks are encrypted with, by the part behind the @.
+
+        Snapshots without one are left out: not encrypted, or older than the property. Raises NotFound.
+        """
+        ...
+
     async def set(self, name: str, properties: Mapping[str, str]) -> None: ...
 
     async def set_all(self, names: Sequence[str], properties: Mapping[str, str]) -> None:

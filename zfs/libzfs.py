@@ -216,6 +216,11 @@ class LibZfs:
             dataset, listing.clones, listing.CLONE_COLUMNS, kinds="snapshot", where=where
         )
 
+    async def ivset_guids(self, dataset: str) -> dict[str, int]:
+        options = ["-d", "1", "-t", "snapshot", "-o", "name,value"]
+        text = await run(dataset, "zfs", "get", "-Hp", *options, "ivsetguid", check_dataset(dataset))
+        return listing.ivset_guids(text)
+
     async def set(self, name: str, properties: Mapping[str, str]) -> None:
         if properties:
             await run(name, "zfs", "set", "-u", *_assignments(properties), _any_name(name))

@@ -199,6 +199,12 @@ def snapshot_property(text: str) -> dict[str, str]:
     }
 
 
+def ivset_guids(text: str) -> dict[str, int]:
+    """The output of ``zfs get -o name,value ivsetguid`` over snapshots: by what stands behind the @."""
+    rows = [line.split("\t") for line in text.splitlines()]
+    return {name.partition("@")[2]: int(value) for name, value in rows if value.isdigit() and int(value)}
+
+
 def version(text: str) -> tuple[str, str]:
     """(userland, kernel module) from ``zfs version``: ``zfs-2.3.9-1`` and ``zfs-kmod-2.3.9-1``."""
     lines = text.split()

@@ -45,6 +45,12 @@ restore.add_command(wrap)
 @click.option(
     "--recovery-words", "words", is_flag=True, help="Open the manifest with the mesh's recovery words."
 )
+@click.option("--older", is_flag=True, help="Take what there is, though the mesh has seen newer snapshots.")
+@click.option(
+    "--accept-unlisted",
+    is_flag=True,
+    help="Take snapshots that are not on the list of what was sent, as those are that are older than the list.",
+)
 @click.option("--wait", is_flag=True, help="Wait for the outcome; the exit code is that of the outcome.")
 def dataset_(
     dataset: str,
@@ -55,6 +61,8 @@ def dataset_(
     properties: bool,
     also: tuple[str, ...],
     words: bool,
+    older: bool,
+    accept_unlisted: bool,
     wait: bool,
 ) -> int:
     """Receive DATASET back, raw; its own key opens it. NODE: names the owner, if that is not this node.
@@ -65,6 +73,9 @@ def dataset_(
     args: dict[str, Any] = {"dataset": name, "owner": owner, "from": source, "at": at, "to": target}
     if (before := maybe_moment(at, time.time())) is not None:
         args["before"] = before
+    args |= {key: True for key, given in (("older", older), ("accept_unlisted", accept_unlisted)) if given}
+    if words:
+        args["words"] = _recovery_words()
     if dry_run:
         found = client.call("restore.plan", args)
         output.emit(found, _plan_lines(found), as_json=flags().json)
@@ -72,14 +83,14 @@ def dataset_(
     args["wait"] = wait
     if properties or also:
         args |= {"properties": properties, "property": list(also)}
-    if words:
-        args["words"] = _recovery_words()
     label = f"{source or name} → {target}"
     result = watch("restore.dataset", args, label, silent=flags().quiet or flags().json)
     line = outcome(f"{result.get('node') or source}:{name} → {target}", result, time.time())
     told = result.get("properties")
     following = [f"  next  {result['next']}"] if result.get("next") else []
-    output.emit(result, [line, *(_properties_lines(told) if told else []), *following], as_json=flags().json)
+    speaks = [f"  {text}" for text in _vouched_lines(result["vouched"])] if "vouched" in result else []
+    lines = [line, *speaks, *(_properties_lines(told) if told else []), *following]
+    output.emit(result, lines, as_json=flags().json)
     return int(Exit.PARTIAL if told and (told.get("error") or told.get("failed")) else Exit.OK)
 
 
@@ -123,8 +134,28 @@ def _plan_lines(found: Mapping[str, Any]) -> list[str]:
         f"would fetch {began}{name} ({size})",
         f"  as of    {output.clock(found['as_of'])}",
         f"  key      {_key_line(found['dataset'], found['key'])}",
+        *(f"  vouched  {text}" for text in _vouched_lines(found["vouched"])),
         f"  after    {to} is there, read by nobody yet: it is not mounted, and no key is loaded",
     ]
+
+
+def _vouched_lines(told: Mapping[str, Any]) -> list[str]:
+    """Whether it is what was sent, and whether there is anything newer."""
+    by = ", ".join(f"{one['node']} (told {output.clock(one['at'])})" for one in told["by"])
+    listed = f"on the list of what was sent, from {told['list_from']}"
+    lines = [
+        listed if told["list"] == "listed" else "not all of it is on a list of what was sent: taken as it is"
+    ]
+    if told["left_out"]:
+        lines.append(f"left out, for it is not on the list: @{', @'.join(told['left_out'])}")
+    match told["age"]:
+        case "witnessed":
+            lines.append(f"witnessed: nothing newer was seen by {by}")
+        case "stale":
+            lines.append(f"not the newest: {output.clock(told['seen'])} was seen by {by or 'its list'}")
+        case _:
+            lines.append(f"unwitnessed: {told['why']}")
+    return lines
 
 
 def _key_line(dataset: str, key: Mapping[str, Any]) -> str:
@@ -151,6 +182,12 @@ def _key_line(dataset: str, key: Mapping[str, Any]) -> str:
 @click.option(
     "--recovery-words", "words", is_flag=True, help="Open the manifest with the mesh's recovery words."
 )
+@click.option("--older", is_flag=True, help="Take what there is, though the mesh has seen newer snapshots.")
+@click.option(
+    "--accept-unlisted",
+    is_flag=True,
+    help="Take snapshots that are not on the list of what was sent, as those are that are older than the list.",
+)
 def host(
     source: str | None,
     owner: str | None,
@@ -159,6 +196,8 @@ def host(
     apply_manifest: bool,
     also: tuple[str, ...],
     words: bool,
+    older: bool,
+    accept_unlisted: bool,
 ) -> int:
     """Bring back everything this host had, or the host it succeeds: each dataset from who has the newest copy.
 
@@ -167,6 +206,7 @@ def host(
     args: dict[str, Any] = {"from": source, "owner": owner, "map": list(mapping), "plan": dry_run}
     if apply_manifest or also:
         args |= {"apply_manifest": apply_manifest, "property": list(also)}
+    args |= {key: True for key, given in (("older", older), ("accept_unlisted", accept_unlisted)) if given}
     if words:
         args["words"] = _recovery_words()
     if dry_run:
@@ -190,6 +230,10 @@ def _host_lines(found: Mapping[str, Any]) -> list[str]:
         for one in found["outcomes"]
     ]
     lines = output.table(["DATASET", "FROM", "AS OF", "SIZE", "STATE", ""], rows)
+    for one in found["outcomes"]:
+        if one["vouched"] and (one["vouched"]["age"] != "witnessed" or one["vouched"]["left_out"]):
+            lines += [f"  {one['to']}: {text}" for text in _vouched_lines(one["vouched"])[1:]]
+    lines += [f"{one['node']} is not believed: {one['why']}" for one in found["suspect"]]
     lines += [f"{one}  made as a place for what is below it" for one in found["made"]]
     lines += [
         f"{one['node']} did not answer, and may keep newer copies: {one['why']}" for one in found["silent"]

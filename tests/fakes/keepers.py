@@ -16,7 +16,8 @@ from node.replicas import Replicas
 from node.replicator import Peer, Replicator, RuleSpec
 from node.restore import Restorer, Wanted
 from node.restore_host import HostRestorer, HostWanted
-from tests.fakes.pair import HOME, PASSPHRASE, Clock
+from node.sent import Sent
+from tests.fakes.pair import HOME, PASSPHRASE, Clock, OwnLists
 from tests.fakes.workers import FakeWorkers
 from tests.fakes.zfs import FakeZfs
 
@@ -70,9 +71,16 @@ class Keepers:
         self.workers = FakeWorkers(self.home)
         self.told: list[str] = []
         workers: Any = self.workers
-        self.replicator = Replicator(self.home, workers, self, self.clock)
+        self.sent = Sent(self.home, path / "sent", self.clock)
+        self.replicator = Replicator(self.home, workers, self, self.clock, sent=self.sent)
         self.restorer = Restorer(
-            self.home, workers, self, self.local, pause=_at_once, others=lambda: self.others()
+            self.home,
+            workers,
+            self,
+            self.local,
+            lambda _: OwnLists(self.sent),
+            pause=_at_once,
+            others=lambda: self.others(),
         )
         self.host = HostRestorer(self.home, self.restorer, self.local)
 

@@ -17,6 +17,9 @@ from node.replica_places import Terms
 from node.replicas import Replicas
 from node.replicator import Peer, Replicator, RuleSpec
 from node.restore import Restorer, Wanted
+from node.sent import Sent
+from node.testimony import HERE
+from replication.returning import Account, Witness
 from tests.fakes.workers import FakeWorkers
 from tests.fakes.zfs import FakeZfs
 
@@ -24,6 +27,19 @@ HOME, OLD, NEIGHBOUR, CLOUD = (name * 4 for name in ("home", "oldh", "nbor", "cl
 ROOT = "vault/meshkeep"
 PASSPHRASE = b"correct horse"
 BEGAN = 1_700_000_000.0
+
+
+class OwnLists:
+    """As `node.testimony.Testimony` on a host that still has its lists."""
+
+    def __init__(self, sent: Sent) -> None:
+        self._sent = sent
+
+    async def of(self, owner: str, dataset: str) -> tuple[Account, ...]:
+        ledger = self._sent.ledger(dataset)
+        if ledger is None:
+            return ()
+        return (Account(ledger, HERE, (Witness(HERE, "member", ledger.head),)),)
 
 
 class Clock:
@@ -53,10 +69,13 @@ class Pair:
         self.archive = archive
         self.named: Mapping[str, str] = {}
         self.replicas = self.serving()
+        self.sent = Sent(self.home, archive / "sent", self.clock)
         self.replicator = self.another_replicator()
         workers: Any = self.sending
         self.local = LocalState(archive)
-        self.restorer = Restorer(self.home, workers, self, self.local, pause=_at_once)
+        self.restorer = Restorer(
+            self.home, workers, self, self.local, lambda _: OwnLists(self.sent), pause=_at_once
+        )
 
     def serving(self) -> Replicas:
         """The agent on cloud; a new one is what comes after a crash."""
@@ -79,7 +98,7 @@ class Pair:
     def another_replicator(self) -> Replicator:
         """A second agent on home; it must do no harm."""
         workers: Any = self.sending
-        return Replicator(self.home, workers, self, self.clock)
+        return Replicator(self.home, workers, self, self.clock, sent=self.sent)
 
     # What the replicator knows of the mesh
 

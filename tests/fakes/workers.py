@@ -175,12 +175,13 @@ class FakeWorkers:
         raw: bool,
         resuming: bool,
         pinned: str | None = None,
+        keys: Sequence[str] = (),
         user: str | None = None,
         rate_limit: int | None = None,
         on_progress: Progress | None = None,
         on_step: Stepped | None = None,
     ) -> FakeTransfer[ReceiveOutcome]:
-        job = ReceiveJob(tuple(steps), raw, resuming, pinned, rate_limit)
+        job = ReceiveJob(tuple(steps), raw, resuming, pinned, rate_limit, tuple(keys))
         self.receives.append(job)
         self.users.append(user)
         told = _in_loop(on_step)

@@ -236,6 +236,9 @@ class FakeZfs:
         made = {name: self.cloned.get(f"{dataset}@{name}", []) for name in snapshots}
         return {name: list(found) for name, found in made.items() if found}
 
+    async def ivset_guids(self, dataset: str) -> dict[str, int]:
+        return {one.name: one.ivset for one in self.state.node(dataset).snapshots.values() if one.ivset}
+
     async def set(self, name: str, properties: Mapping[str, str]) -> None:
         limits = ("quota", "refquota", "reservation")  # "none" is how 0 is set
         told = {one: "0" if one in limits and value == "none" else value for one, value in properties.items()}

@@ -40,6 +40,15 @@ JOINED = {
     "address": "fd5a::2",
     "role": "vault",
 }
+VOUCHED = {
+    "list": "listed",
+    "list_from": "this host",
+    "left_out": [],
+    "age": "witnessed",
+    "seen": NOW - 7200,
+    "by": [{"node": "laptop", "at": NOW - 3600}],
+    "why": "",
+}
 RESTORE_PLAN = {
     "schema": "meshkeep.restore-plan/1",
     "dataset": "tank/home",
@@ -55,6 +64,7 @@ RESTORE_PLAN = {
     "encrypted": True,
     "key": {"needed": True, "kin": None, "loaded": None},
     "reasons": [],
+    "vouched": VOUCHED,
 }
 RESTORED_HOST = {
     "schema": "meshkeep.restore-host/1",
@@ -74,9 +84,11 @@ RESTORED_HOST = {
             "code": "",
             "bytes": 5 << 30,
             "next": "zfs load-key tank/home && zfs mount tank/home",
+            "vouched": VOUCHED,
         }
     ],
     "silent": [],
+    "suspect": [],
     "made": [],
     "bytes": 5 << 30,
     "partial": False,
@@ -744,6 +756,44 @@ class TestRestore:
         assert code == 0
         assert "cloud:tank/home@s (3 snapshots, at most 5G, raw)" in out
         assert "nothing here tells whether you still have it" in out
+
+    @pytest.mark.parametrize(
+        ("told", "line"),
+        [
+            ({}, "witnessed: nothing newer was seen by laptop"),
+            (
+                {"age": "unwitnessed", "by": [], "why": "nobody but cloud can tell"},
+                "unwitnessed: nobody but cloud",
+            ),
+            ({"age": "stale"}, "not the newest"),
+            ({"left_out": ["odd"]}, "left out, for it is not on the list: @odd"),
+            ({"list": "unlisted"}, "not all of it is on a list"),
+        ],
+    )
+    def test_says_what_vouches_for_it(
+        self, agent: FakeAgent, run: Run, told: dict[str, Any], line: str
+    ) -> None:
+        agent.answers["restore.plan"] = RESTORE_PLAN | {"vouched": VOUCHED | told}
+        out = run("restore", "dataset", "tank/home", "--to", "tank/back", "-n")[1]
+        assert line in out
+        assert ("  vouched  witnessed" in out) == (told.get("age", "witnessed") == "witnessed")
+
+    @pytest.mark.parametrize("command", ["dataset", "host"])
+    def test_what_nothing_vouches_for_is_taken_only_by_name(
+        self, agent: FakeAgent, run: Run, command: str
+    ) -> None:
+        agent.answers |= {"restore.dataset": DONE, "restore.host": RESTORED_HOST}
+        words = ("dataset", "tank/home", "--to", "tank/back") if command == "dataset" else ("host",)
+        run("restore", *words)
+        run("restore", *words, "--older", "--accept-unlisted")
+        (_, first), (_, second) = agent.asked
+        assert not first.keys() & {"older", "accept_unlisted"}
+        assert second["older"] is second["accept_unlisted"] is True
+
+    def test_says_whose_copy_is_not_believed(self, agent: FakeAgent, run: Run) -> None:
+        suspect = {"node": "evil", "dataset": "tank/home", "code": "not_as_listed", "why": "never sent"}
+        agent.answers["restore.host"] = RESTORED_HOST | {"suspect": [suspect]}
+        assert "evil is not believed: never sent" in run("restore", "host")[1]
 
     def test_says_whose_key_opens_it(self, agent: FakeAgent, run: Run) -> None:
         agent.answers["restore.plan"] = RESTORE_PLAN | {

@@ -121,7 +121,7 @@ class TestRestoring:
         await pair.replicate()
         pair.owners = [HOME, OLD]
         assert (await pair.restore("tank/newest"))["owner"] == OLD
-        assert (await pair.restore("tank/named", owner=HOME))["newest"] == "c"
+        assert (await pair.restore("tank/named", owner=HOME, older=True))["newest"] == "c"
 
 
 class TestInterrupted:
@@ -262,7 +262,10 @@ class TestFromWhoeverHasIt:
             report = await mesh.restore("tank/home", "tank/back")
             assert (report["node"], report["newest"]) == ("nas", "b")
             mesh.keepers["nas"].port = 1
-            report = await mesh.restore("tank/home", "tank/older")
+            with pytest.raises(MeshkeepError) as caught:
+                await mesh.restore("tank/home", "tank/older")
+            assert (caught.value.code, caught.value.exit) == ("stale_replica", Exit.REFUSED)
+            report = await mesh.restore("tank/home", "tank/older", older=True)
             assert (report["node"], report["newest"]) == ("cloud", "a")
             with pytest.raises(MeshkeepError) as caught:
                 await mesh.restore("tank/other", "tank/x")
