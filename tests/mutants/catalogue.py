@@ -1,6 +1,7 @@
 """All mutants."""
 
 from tests.mutants.forgetting import FORGETTING
+from tests.mutants.governing import GOVERNING
 from tests.mutants.keeping import KEEPING
 from tests.mutants.keys import KEYS
 from tests.mutants.policy import POLICY
@@ -9,4 +10,4 @@ from tests.mutants.records import RECORDS
 from tests.mutants.serving import SERVING
 from tests.mutants.trusting import TRUSTING
 
-MUTANTS = (*FORGETTING, *POLICY, *KEEPING, *KEYS, *PROVING, *RECORDS, *TRUSTING, *SERVING)
+MUTANTS = (*FORGETTING, *GOVERNING, *POLICY, *KEEPING, *KEYS, *PROVING, *RECORDS, *TRUSTING, *SERVING)
