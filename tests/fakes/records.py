@@ -11,6 +11,11 @@ def _record(order: str, kind: int, fields: str, *values: object, length: int = 0
     return struct.pack(f"{order}II{fields}", kind, length, *values).ljust(HEADER, b"\0")
 
 
+def begin(guid: int, *, features: int = 1 << 17 | 1 << 22, order: str = "<") -> bytes:
+    """Of a full stream that is not raw, with LZ4 blocks as they are."""
+    return _record(order, 0, "QQQIIQQ32s", 0x2F5BACBAC, features << 2 | 1, 0, 2, 12, guid, 0, b"tank/home@a")
+
+
 def object_record(
     guid: int,
     number: int,

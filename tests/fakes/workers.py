@@ -35,10 +35,11 @@ PATIENCE = 20.0
 
 @dataclass
 class Point:
-    """A place in a stream, in bytes from its beginning, BEGIN record included."""
+    """A place in a stream, in bytes from its beginning, BEGIN record included; `streams` go by before it."""
 
     after: int
     cut: bool
+    streams: int = 0
     reached: threading.Event = field(default_factory=threading.Event)
     go_on: threading.Event = field(default_factory=threading.Event)
 
@@ -57,7 +58,9 @@ class FaultyStreams:
     def send(
         self, snapshot: str, base: str | None, fd: int, *, raw: bool, resume: tuple[int, int] | None = None
     ) -> None:
-        if not self.points:
+        if not self.points or self.points[0].streams:
+            if self.points:
+                self.points[0].streams -= 1
             return self._inner.send(snapshot, base, fd, raw=raw, resume=resume)
         point = self.points.pop(0)
         whole = os.memfd_create("stream")
@@ -140,14 +143,14 @@ class FakeWorkers:
         """The steps of all jobs, however they were packed."""
         return [step for job in self.sends for step in job.steps]
 
-    def cut(self, after: int) -> Point:
-        """The next stream made here ends after so many bytes."""
-        self.streams.points.append(Point(after, cut=True))
+    def cut(self, after: int, *, streams: int = 0) -> Point:
+        """The next stream made here, or that behind so many *streams*, ends after so many bytes."""
+        self.streams.points.append(Point(after, cut=True, streams=streams))
         return self.streams.points[-1]
 
-    def pause(self, after: int) -> Point:
-        """The next stream made here stops after so many bytes until `go_on` is set."""
-        self.streams.points.append(Point(after, cut=False))
+    def pause(self, after: int, *, streams: int = 0) -> Point:
+        """The next stream made here, or that behind so many *streams*, stops there until `go_on` is set."""
+        self.streams.points.append(Point(after, cut=False, streams=streams))
         return self.streams.points[-1]
 
     async def send(
