@@ -13,8 +13,8 @@ from pathlib import Path
 from replication.jobs import ReceiveJob, ReceiveStep
 from replication.receiver import receive_stream
 from replication.splice import Mover, wide_pipe
-from tests.fakes import records
 from tests.bench.measure import OURS, Row, Taken, cpu, rows, wall
+from tests.fakes import records
 
 ROOT = Path(__file__).resolve().parents[2]
 LOOP = """

@@ -10,8 +10,8 @@ RECORDS = (
     Mutant(
         "a block may be longer on the wire than it is",
         "replication/records.py",
-        '        if packed > size:\n            raise _Wrong(f"{packed} bytes on the wire for {size}")\n        if kind',
-        "        if kind",
+        'bytes at {offset}, where blocks have at most {self._block}")\n        if packed > size:\n',
+        'bytes at {offset}, where blocks have at most {self._block}")\n        if packed > _ALL:\n',
         _RECORDS,
     ),
     Mutant(
