@@ -139,8 +139,7 @@ def test_a_key_that_a_thief_changed_and_somebody_approved_is_undone_at_restore(m
     assert not opened(home, "tank/rescued", STOLEN)
     mount(home, "tank/rescued")
     assert sums(home, "/tank/rescued") == original
-    place = [one for one in cloud.run("zfs list -H -o name").stdout.split() if one.endswith("/tank/photos")][
-        0
-    ]
+    listed = cloud.run("zfs list -H -o name").stdout.split()
+    place = next(one for one in listed if one.endswith("/tank/photos"))
     assert not opened(cloud, place), "the copy itself was touched"
     assert opened(cloud, place, STOLEN)
