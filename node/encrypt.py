@@ -157,6 +157,9 @@ class Encryptor:
     async def _run(self, wanted: Wanted, passphrase: bytes, progress: Tell) -> dict[str, Any]:
         state = await self._noted(wanted.dataset)
         if state is None:
+            self._local.end_restore(
+                State(wanted.dataset, "", mounted=False).vessel
+            )  # an end that was cut short
             state = await self._fresh(wanted)
             self._local.begin_restore(state.vessel)  # no policy and no rule goes into it
             await self._zfs.create(
