@@ -96,7 +96,7 @@ class TestByTheRule:
         async def ignore(_: object) -> None:
             return None
 
-        report = await pair.restorer.restore(Wanted(name, "cloud", "tank/back"), ignore)
+        report = await pair.restorer.restore(Wanted(name, "cloud", "tank/back", accept_unlisted=True), ignore)
         assert report["newest"] == "b"
         await pair.home.load_key("tank/back", PASSPHRASE)
         assert pair.home.read("tank/back@b") == b"moremore"
