@@ -13,6 +13,7 @@ from node.copies import Copy, Found, newest_of
 from node.errors import Exit, MeshkeepError
 from node.local_state import LocalState
 from node.replicator import Peer
+from node.reroot import inherit_again
 from node.restore import Restorer, Tell, Wanted, failed
 from node.vouching import check_age, vouched_all
 from replication.rotation import is_aside
@@ -153,6 +154,13 @@ class HostRestorer:
             return done.as_json()
         finally:
             self._running = False
+
+    async def inherit_keys(
+        self, outcomes: Sequence[Mapping[str, Any]], roots: Mapping[str, str | None]
+    ) -> list[dict[str, Any]]:
+        """What had its key from above at home has it from there again; *roots* is what the manifests say of that."""
+        placed = {one["dataset"]: one["to"] for one in outcomes if one["state"] in ("restored", "present")}
+        return await inherit_again(self._zfs, placed, roots)
 
     async def _look_around(
         self, wanted: HostWanted

@@ -80,6 +80,12 @@ class RestoreVerbs:
                 for one in done["outcomes"]
                 if one["state"] in ("restored", "present")
             ]
+        keys: list[dict[str, Any]] = []
+        if not on_paper:
+            told = [facts for one in reversed(gathered.found) for facts in one.manifest.datasets]
+            keys = await self._host.inherit_keys(
+                done["outcomes"], {facts.name: facts.encryption_root for facts in told}
+            )
         if apply and not on_paper:
             files = self._giver.files(gathered, self._mesh.me().id, renamed=bool(wanted.mapping))
         unknown = apply and not gathered.found
@@ -90,6 +96,7 @@ class RestoreVerbs:
             "manifest": as_json(gathered),
             "missing": missing,
             "properties": properties,
+            "keys": keys,
             "files": files,
             "partial": done["partial"] or bool(missing) or unknown or any(map(_unset, properties)),
         }
