@@ -241,7 +241,10 @@ def _host_lines(found: Mapping[str, Any]) -> list[str]:
     lines += [f"{name}  no node that answered keeps a copy of it" for name in found["missing"]]
     lines += _manifest_lines(found)
     for one in found["keys"]:
-        lines.append(f"  {one['dataset']}: " + (one["why"] if one["inherits"] else f"keeps a key of its own: {one['why']}"))
+        lines.append(
+            f"  {one['dataset']}: "
+            + (one["why"] if one["inherits"] else f"keeps a key of its own: {one['why']}")
+        )
     following = [one["next"] for one in found["outcomes"] if one["next"]]
     if any(one["written"] for one in found["files"]):
         following.append("meshkeep config check, then meshkeep config reload")
