@@ -24,6 +24,10 @@ from zfs import errors
 PASSPHRASE = b"correct horse"
 OLD = "tank/photos-plain-2023-11-14"
 NEW = "tank/photos-encrypted/new"
+CHANGING = (
+    *("create", "snapshot", "hold", "change_key", "set", "rename", "mount", "release"),
+    *("destroy_snapshots", "destroy_dataset", "unmount", "inherit"),
+)
 
 
 class Stage:
@@ -227,7 +231,7 @@ class TestStopped:
         await stage.run()
         await stage.assert_encrypted(history)
 
-    @pytest.mark.parametrize("method", ["create", "snapshot", "hold", "change_key", "set", "rename", "mount", "release", "destroy_snapshots", "destroy_dataset"])  # fmt: skip
+    @pytest.mark.parametrize("method", CHANGING[:-1])
     async def test_a_crash_at_any_step_is_gone_on_from(
         self, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -283,8 +287,7 @@ def _crashing(zfs: FakeZfs, patch: pytest.MonkeyPatch, method: str, number: int,
 
         return call
 
-    changing = ("create", "snapshot", "hold", "change_key", "set", "rename", "mount", "unmount", "inherit", "release", "destroy_snapshots", "destroy_dataset", "load_key")  # fmt: skip
-    for name in changing:
+    for name in (*CHANGING, "load_key"):
         patch.setattr(zfs, name, dying(name, getattr(zfs, name)))
     return crashed
 
@@ -294,8 +297,8 @@ async def _again(stage: Stage) -> None:
     try:
         await stage.run()
     except MeshkeepError as error:
-        assert error.code == "already_encrypted"
-        assert "tank/photos-encrypted" not in stage.names
+        if error.code != "already_encrypted" or "tank/photos-encrypted" in stage.names:
+            raise
         await stage.zfs.load_key("tank/photos", PASSPHRASE)
         await stage.zfs.mount("tank/photos")
 
