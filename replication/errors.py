@@ -104,7 +104,7 @@ class KeyChanged(Permanent):
 
 
 class StreamRefused(Permanent):
-    """The stream is not the one that was announced. Nothing of it reached ZFS."""
+    """The stream is not as announced, or a record of it is not in order. Nothing from there on reached ZFS."""
 
     code = "stream_refused"
 
