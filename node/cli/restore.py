@@ -240,7 +240,7 @@ def _host_lines(found: Mapping[str, Any]) -> list[str]:
     ]
     lines += [f"{name}  no node that answered keeps a copy of it" for name in found["missing"]]
     lines += _manifest_lines(found)
-    for one in found["keys"]:
+    for one in found.get("keys", ()):  # an older agent says nothing of it
         lines.append(
             f"  {one['dataset']}: "
             + (one["why"] if one["inherits"] else f"keeps a key of its own: {one['why']}")
