@@ -126,7 +126,9 @@ class FakeStreams:
         while header[0] == _WRITE:
             self._block(snapshot, node, fd, struct.unpack_from("<Q", header, 96)[0])
             header = _exactly(fd, HEADER_SIZE, snapshot)
-        if header != records.end(partial.to_guid, _digest(partial.body)):
+        # One that was made anew has ZFS's own sums, which are judged in a guest.
+        summed = header[-32:] != bytes(32) and header[40:48] == partial.to_guid.to_bytes(8, "little")
+        if not summed and header != records.end(partial.to_guid, _digest(partial.body)):
             partial.body = good  # ZFS checks every record before it keeps it
             raise errors.BadStream(snapshot, "wrong checksum")
 
