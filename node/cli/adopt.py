@@ -9,14 +9,14 @@ import click
 from node import client
 from node.cli import output
 from node.cli.agree import agree
-from node.cli.base import flags
+from node.cli.base import Command, flags
 from node.cli.values import located
 from node.errors import Exit, MeshkeepError
 
 __all__ = ["adopt"]
 
 
-@click.command("adopt")
+@click.command("adopt", cls=Command)
 @click.argument("dataset")
 @click.option("--of", "of", metavar="OWNER:DATASET", required=True, help="Whose copy it is, and of what.")
 @click.option(

@@ -10,7 +10,7 @@ import click
 from node import client
 from node.cli import output
 from node.cli.agree import agree
-from node.cli.base import flags
+from node.cli.base import Command, flags
 from node.cli.passphrase import read_passphrase
 from node.cli.progress import watch
 from node.errors import Exit, MeshkeepError
@@ -18,7 +18,7 @@ from node.errors import Exit, MeshkeepError
 __all__ = ["encrypt"]
 
 
-@click.command("encrypt")
+@click.command("encrypt", cls=Command)
 @click.argument("dataset")
 @click.option(
     "--key-file",

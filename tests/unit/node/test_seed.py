@@ -1,4 +1,4 @@
-"""A seed is signed, checked, carried and stored as if its owner had sent it; whatever was altered on the way is refused."""
+"""A seed is signed, checked, and stored as if its owner had sent it; what was altered on the way is refused."""
 
 import base64
 import json
