@@ -21,7 +21,8 @@ from node.local_state import LocalState
 from node.manifest_desk import ManifestDesk
 from node.manifest_store import ManifestStore
 from node.membership import Membership
-from node.peer_api import PeerApi
+from node.peer_api import Answer, PeerApi
+from node.testimony import SentDesk
 from tests.fakes.wireguard import FakeWireGuard
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter, str], Awaitable[None]]
@@ -203,7 +204,9 @@ class Wires:
             desk = ManifestDesk(
                 host.mesh, ManifestStore(host.path / "manifests"), lambda clock=host.clock: clock[0]
             )
-            self._apis[name] = PeerApi(host.mesh, exchange, nothing, desk)
+            self._apis[name] = PeerApi(
+                host.mesh, exchange, nothing, desk, {"sent.heads": _heads(SentDesk(host.mesh))}
+            )
             link: Any = _Wire(self, host)
             host.mesh.link = lambda wire=link: wire  # type: ignore[method-assign, misc]
 
@@ -236,3 +239,7 @@ class _Wire:
         self, address: str, verb: str, args: dict[str, Any], timeout: float = 30.0
     ) -> dict[str, Any]:
         return await self._wires.ask(self._host, address, verb, args)
+
+
+def _heads(desk: SentDesk) -> Answer:
+    return lambda caller, args, _stream: desk.heads(caller, args)

@@ -1,0 +1,206 @@
+"""What targets were seen to hold is listed on disk, by facts that are the source's own."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from node.errors import MeshkeepError
+from node.sent import COMPACT_AT, MOST, Sent
+from replication.ledger import Entry, begin
+from tests.fakes.pair import CLOUD, Pair, served
+from tests.fakes.zfs import FakeZfs
+from zfs.errors import PoolUnavailable
+from zfs.model import Snapshot
+from zfs.stream import KeyMaterial
+
+
+@pytest.fixture
+async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
+    async with served(Pair(tmp_path)) as two:
+        await two.encrypted()
+        await two.snap("a", "b", "c")
+        yield two
+
+
+def again(pair: Pair) -> Sent:
+    """As the agent finds it after a restart."""
+    return Sent(pair.home, pair.archive / "sent", pair.clock)
+
+
+def listed(sent: Sent, dataset: str = "tank/home") -> list[Entry]:
+    ledger = sent.ledger(dataset)
+    return [] if ledger is None else list(ledger.entries)
+
+
+def wrap(pair: Pair) -> KeyMaterial:
+    found = pair.home.state.nodes["tank/home"].wrap
+    assert found is not None
+    return found
+
+
+class TestEntering:
+    async def test_every_snapshot_that_is_stored_with_what_names_it(self, pair: Pair) -> None:
+        await pair.replicate()
+        here = pair.home.state.nodes["tank/home"].snapshots
+        assert [(one.guid, one.name, one.creation, one.ivset) for one in listed(again(pair))] == [
+            (snap.guid, name, snap.creation, snap.ivset) for name, snap in here.items()
+        ]
+        assert {one.key for one in listed(again(pair))} == {wrap(pair).fingerprint()}
+        assert {one.target for one in listed(again(pair))} == {CLOUD}
+        assert all(one.bytes is None or one.bytes > 0 for one in listed(again(pair)))
+
+    async def test_once(self, pair: Pair) -> None:
+        await pair.replicate()
+        before = listed(pair.sent)
+        await pair.replicate()
+        await pair.another_replicator().run_once(pair.replicator.job("tank/home", "cloud"))
+        assert listed(pair.sent) == before
+
+    async def test_the_bytes_of_a_stream_that_went_alone(self, pair: Pair) -> None:
+        await pair.replicate()
+        await pair.snap("d")
+        report = await pair.replicate()
+        assert listed(pair.sent)[-1].bytes == report.bytes
+
+    async def test_nothing_before_the_target_shows_it(self, pair: Pair) -> None:
+        pair.sending.cut(100)
+        with pytest.raises(MeshkeepError):
+            await pair.replicate()
+        assert listed(again(pair)) == []
+
+    async def test_a_target_that_claims_more_or_other_names_enters_nothing(self, pair: Pair) -> None:
+        here = await pair.home.snapshots("tank/home")
+        await pair.sent.shown("tank/home", CLOUD, here, [(4711, "ghost"), (here[0].guid, "c")], raw=True)
+        assert listed(pair.sent) == []
+
+    async def test_what_was_stored_before_there_was_a_list_is_entered_from_here(self, pair: Pair) -> None:
+        pair.replicator._runs._sent = None
+        pair.replicator._runs._chain._sent = None
+        await pair.replicate()
+        assert listed(again(pair)) == []
+        pair.replicator = pair.another_replicator()
+        await pair.replicate()
+        assert [one.name for one in listed(again(pair))] == ["a", "b", "c"]
+        assert {one.key for one in listed(again(pair))} == {None}
+
+    async def test_plaintext_has_neither_ivset_nor_key(self, tmp_path: Path) -> None:
+        async with served(Pair(tmp_path)) as two:
+            two.role = "member"
+            await two.home.create("tank/home", {})
+            await two.snap("a")
+            await two.replicate(allow_plaintext=True)
+            assert [(one.ivset, one.key) for one in listed(two.sent)] == [(None, None)]
+
+    async def test_trouble_never_holds_replication_up_and_is_told(
+        self, pair: Pair, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def fail(dataset: str) -> dict[str, int]:
+            raise PoolUnavailable(dataset)
+
+        monkeypatch.setattr(pair.home, "ivset_guids", fail)
+        await pair.replicate()
+        assert pair.stored() == ["a", "b", "c"]
+        assert [one.code for one in pair.sent.problems()] == ["sent_not_listed"]
+        monkeypatch.undo()
+        await pair.replicate()
+        assert len(listed(pair.sent)) == 3
+        assert pair.sent.problems() == []
+
+    async def test_tells_when_a_list_has_grown(self, pair: Pair) -> None:
+        told: list[int] = []
+        pair.sent.changed = lambda: told.append(1)
+        await pair.replicate()
+        grown = len(told)
+        await pair.replicate()
+        assert grown > 0
+        assert len(told) == grown
+
+
+class TestOnDisk:
+    async def test_what_a_power_cut_left_half_is_cut_off(self, pair: Pair) -> None:
+        await pair.replicate()
+        whole = listed(pair.sent)
+        (path,) = (pair.archive / "sent").glob("*.jsonl")
+        path.write_bytes(path.read_bytes() + b'{"guid":1,"na')
+        assert listed(again(pair)) == whole
+        assert path.read_bytes().endswith(b"}\n")
+        await pair.snap("d")
+        pair.sent = again(pair)
+        pair.replicator = pair.another_replicator()
+        await pair.replicate()
+        assert [one.name for one in listed(again(pair))] == ["a", "b", "c", "d"]
+
+    async def test_a_damaged_one_is_put_aside_told_and_begun_anew(self, pair: Pair) -> None:
+        await pair.replicate()
+        (path,) = (pair.archive / "sent").glob("*.jsonl")
+        path.write_bytes(b"rubbish\n" + path.read_bytes())
+        pair.sent = again(pair)
+        assert listed(pair.sent) == []
+        assert [one.code for one in pair.sent.problems()] == ["sent_damaged"]
+        assert path.with_suffix(".damaged").read_bytes().startswith(b"rubbish")
+        pair.replicator = pair.another_replicator()
+        await pair.replicate()
+        assert len(listed(again(pair))) == 3
+
+    async def test_all_lists_and_heads_are_found_by_a_new_agent(self, pair: Pair) -> None:
+        await pair.encrypted("tank/home/deep")
+        await pair.snap("x", dataset="tank/home/deep")
+        await pair.replicate()
+        await pair.replicate("tank/home/deep")
+        sent = again(pair)
+        assert sorted(sent.ledgers()) == ["tank/home", "tank/home/deep"]
+        assert sent.heads() == pair.sent.heads()
+        assert sent.heads()["tank/home"].count == 3
+
+    async def test_every_line_is_json_and_the_head_of_what_was_dropped_is_first(self, pair: Pair) -> None:
+        await pair.replicate()
+        (path,) = (pair.archive / "sent").glob("*.jsonl")
+        first, *rest = [json.loads(line) for line in path.read_text().splitlines()]
+        assert (first["dataset"], first["count"]) == ("tank/home", 0)
+        assert len(rest) == 3
+
+
+class TestBounds:
+    def fill(self, sent: Sent, path: Path, count: int) -> None:
+        entries = [Entry(n + 1, f"s{n}", n, n + 1, None, None, "cloud", n) for n in range(count)]
+        sent._lists["tank/big"] = begin("tank/big").added(entries)
+
+    def snapshots(self, zfs: FakeZfs, *guids: int) -> list[Snapshot]:
+        zfs.state.add("tank/big")
+        return [Snapshot("tank/big", f"new{guid}", guid, guid, guid) for guid in guids]
+
+    @pytest.mark.parametrize(
+        ("held", "left"),
+        [([], COMPACT_AT // 2), ([COMPACT_AT - 1, COMPACT_AT], COMPACT_AT // 2), ([3], COMPACT_AT - 1)],
+    )
+    async def test_what_no_target_holds_any_more_goes_from_the_front(
+        self, tmp_path: Path, held: list[int], left: int
+    ) -> None:
+        zfs = FakeZfs(clock=lambda: 0.0, pools={"tank": 1 << 30})
+        sent = Sent(zfs, tmp_path, lambda: 0.0)
+        self.fill(sent, tmp_path, COMPACT_AT)
+        new = self.snapshots(zfs, 99_999)
+        shown = [*((guid, f"s{guid - 1}") for guid in held), (99_999, "new99999")]
+        whole = sent._lists["tank/big"]
+        await sent.shown("tank/big", "cloud", new, shown, raw=False)
+        kept = sent._lists["tank/big"]
+        assert len(kept.entries) == left
+        assert kept.head.count == COMPACT_AT + 1
+        assert kept.after(COMPACT_AT) == whole.head
+        assert listed(Sent(zfs, tmp_path, lambda: 0.0), "tank/big") == list(kept.entries)
+
+    async def test_a_target_that_was_not_seen_yet_may_hold_all_of_it(self, tmp_path: Path) -> None:
+        zfs = FakeZfs(clock=lambda: 0.0, pools={"tank": 1 << 30})
+        sent = Sent(zfs, tmp_path, lambda: 0.0)
+        self.fill(sent, tmp_path, COMPACT_AT)
+        await sent.shown("tank/big", "nas", self.snapshots(zfs, 99_999), [(99_999, "new99999")], raw=False)
+        assert len(sent._lists["tank/big"].entries) == COMPACT_AT + 1
+
+    async def test_there_is_an_end_to_it_all_the_same(self, tmp_path: Path) -> None:
+        zfs = FakeZfs(clock=lambda: 0.0, pools={"tank": 1 << 30})
+        sent = Sent(zfs, tmp_path, lambda: 0.0)
+        self.fill(sent, tmp_path, MOST)
+        await sent.shown("tank/big", "nas", self.snapshots(zfs, 99_999), [(99_999, "new99999")], raw=False)
+        assert len(sent._lists["tank/big"].entries) == MOST
