@@ -110,7 +110,8 @@ class _Fletcher:
 
     def add(self, data: bytes | bytearray) -> None:
         a, b, c, d = self._sums
-        for word in struct.unpack(f"<{len(data) // 4}I", data):
+        count = len(data) // 4  # a rest is no word, and does not count
+        for word in struct.unpack_from(f"<{count}I", data):
             a += word
             b += a
             c += b
