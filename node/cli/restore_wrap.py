@@ -7,7 +7,7 @@ import click
 
 from node import client
 from node.cli import output
-from node.cli.base import flags
+from node.cli.base import Command, flags
 from node.cli.passphrase import optional_passphrase
 from node.cli.values import located
 
@@ -16,7 +16,7 @@ __all__ = ["wrap"]
 SHORT = 16
 
 
-@click.command("wrap")
+@click.command("wrap", cls=Command)
 @click.argument("dataset")
 @click.option("--from", "source", metavar="NODE", required=True, help="Who has the copy, and the archive.")
 @click.option("--of", "of", metavar="[NODE:]DATASET", help="What it was restored from. Default: the same name.")
