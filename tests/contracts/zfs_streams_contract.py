@@ -30,6 +30,11 @@ async def contract_a_full_and_an_incremental_raw_stream_arrive(env: Env) -> None
     equal(full.keys.fingerprint(), more.keys.fingerprint())
     equal((full.keys.from_ivset_guid, more.keys.from_ivset_guid), (None, full.keys.to_ivset_guid))
     equal((full.keys.keyformat, len(full.keys.iv), len(full.keys.mac)), (3, 12, 16))
+    ivsets = {"a": full.keys.to_ivset_guid, "b": more.keys.to_ivset_guid}
+    equal(await env.zfs.ivset_guids(source), ivsets)
+    equal(await env.zfs.ivset_guids(target), ivsets)
+    equal(await env.zfs.ivset_guids(env.root), {})
+    await raises(errors.NotFound, env.zfs.ivset_guids(env.name("gone")))
     equal(await env.zfs.resume_state(target), None)
 
 

@@ -7,7 +7,19 @@ from tests.mutants.keys import KEYS
 from tests.mutants.policy import POLICY
 from tests.mutants.proving import PROVING
 from tests.mutants.records import RECORDS
+from tests.mutants.returning import RETURNING
 from tests.mutants.serving import SERVING
 from tests.mutants.trusting import TRUSTING
 
-MUTANTS = (*FORGETTING, *GOVERNING, *POLICY, *KEEPING, *KEYS, *PROVING, *RECORDS, *TRUSTING, *SERVING)
+MUTANTS = (
+    *FORGETTING,
+    *GOVERNING,
+    *POLICY,
+    *KEEPING,
+    *KEYS,
+    *PROVING,
+    *RECORDS,
+    *RETURNING,
+    *TRUSTING,
+    *SERVING,
+)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replication import manifest as module
+from replication.ledger import Entry, begin
 from replication.manifest import BadManifest, DatasetFacts, Manifest, decode, digest, encode
 
 HOME = DatasetFacts(
@@ -132,6 +133,45 @@ def test_what_is_out_of_bounds_is_neither_written_nor_read(
 def test_any_other_form_is_refused(bad: bytes) -> None:
     with pytest.raises(BadManifest):
         decode(bad)
+
+
+LISTS = (
+    begin("tank/a").added([Entry(7, "s", 1, 2, "ab" * 32, None, "cloud", 3)]),
+    begin("tank/b").added(
+        Entry(n, f"s{n}", n, n * 0x9E3779B97F4A7C15 % 2**64, None, n, "nas", n) for n in range(3)
+    ),
+)
+
+
+def test_the_lists_of_what_was_sent_come_back() -> None:
+    whole = replace(WHOLE, sent=LISTS)
+    assert decode(encode(whole)) == whole
+    assert digest(whole) != digest(WHOLE)
+
+
+def test_one_without_lists_is_what_an_earlier_version_reads() -> None:
+    assert b'"version":1' in zlib.decompress(encode(WHOLE))
+    assert b'"sent"' not in zlib.decompress(encode(WHOLE))
+    assert b'"version":2' in zlib.decompress(encode(replace(WHOLE, sent=LISTS)))
+
+
+def test_where_there_is_no_room_the_newest_entries_go_along_and_the_head_stays() -> None:
+    many = begin("tank/c").added(
+        Entry(n * 0x9E3779B97F4A7C15 % 2**64, f"s{n}", n, n * 0xBF58476D1CE4E5B9 % 2**64, None, n, "nas", n)
+        for n in range(1, 20_000)
+    )
+    fitted = module.fitted(replace(WHOLE, sent=(many,)))
+    assert len(encode(fitted)) <= module.MAX_ENCODED
+    (one,) = fitted.sent
+    assert 1000 < len(one.entries) < 20_000
+    assert one.head == many.head
+    assert module.fitted(replace(WHOLE, sent=LISTS)).sent == LISTS
+
+
+@pytest.mark.parametrize("bad", [1, {}, [1], [{"dataset": "tank/a"}]])
+def test_what_is_no_list_makes_it_no_manifest(bad: object) -> None:
+    with pytest.raises(BadManifest):
+        decode(packed(document(version=2, sent=bad)))
 
 
 def test_a_bomb_is_not_inflated() -> None:
