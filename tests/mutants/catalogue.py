@@ -8,6 +8,7 @@ from tests.mutants.policy import POLICY
 from tests.mutants.proving import PROVING
 from tests.mutants.records import RECORDS
 from tests.mutants.returning import RETURNING
+from tests.mutants.rooting import ROOTING
 from tests.mutants.serving import SERVING
 from tests.mutants.trusting import TRUSTING
 
@@ -20,6 +21,7 @@ MUTANTS = (
     *PROVING,
     *RECORDS,
     *RETURNING,
+    *ROOTING,
     *TRUSTING,
     *SERVING,
 )
