@@ -74,6 +74,10 @@ class TargetStates:
         known = self._known.get(key)
         if "snapshots" not in state and known is not None and version == known.version:
             return {**state, "snapshots": json.loads(known.snapshots)}
+        try:
+            target_state(state)
+        except (KeyError, TypeError, ValueError) as error:  # remembered, it would make no sense for ever
+            return PeerBroke(address, f"its answer makes no sense: {error!r}")
         self._remember(key, version, state.get("snapshots"))
         return state
 
@@ -90,13 +94,27 @@ class TargetStates:
 
 def target_state(answer: Mapping[str, Any]) -> TargetState:
     """The answer to ``replica.state`` as the planner's value. Raises KeyError, TypeError, ValueError."""
-    resume = answer.get("resume")
     return TargetState(
         exists=bool(answer["exists"]),
         snapshots=tuple(
             TargetSnapshot(str(one["name"]), int(one["guid"]), int(one["createtxg"]), int(one["creation"]))
             for one in answer["snapshots"]
         ),
-        resume=None if resume is None else ResumeState(**resume),
+        resume=_resume(answer.get("resume")),
         key_root=None if answer.get("key_root") is None else str(answer["key_root"]),
+    )
+
+
+def _resume(said: Mapping[str, Any] | None) -> ResumeState | None:
+    """What it says beyond that, as a later version may, is passed over."""
+    if said is None:
+        return None
+    return ResumeState(
+        to_guid=int(said["to_guid"]),
+        from_guid=None if said["from_guid"] is None else int(said["from_guid"]),
+        to_name=str(said["to_name"]),
+        object=int(said["object"]),
+        offset=int(said["offset"]),
+        bytes=int(said["bytes"]),
+        raw=bool(said["raw"]),
     )
