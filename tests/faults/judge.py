@@ -21,7 +21,9 @@ class Broken(AssertionError):
 
 @dataclass(slots=True)
 class Judge:
-    """Remembers what was there, in one world. `destroyed` are the guids that a test destroyed at home on purpose."""
+    """Remembers what was there, in one world. Of what a test does on purpose: `destroyed` are guids of home,
+    `strangers` those of a target; `renamed` are datasets of home, `away` pools by side, `port` is cloud's own.
+    """
 
     world: World
     taken: dict[tuple[str, int], bytes] = field(default_factory=dict)
@@ -29,6 +31,9 @@ class Judge:
     written: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
     destroyed: set[int] = field(default_factory=set)
     strangers: set[int] = field(default_factory=set)
+    renamed: dict[str, str] = field(default_factory=dict)
+    away: dict[str, tuple[str, int]] = field(default_factory=dict)
+    port: int = 0
 
     # -- what happens at home ----------------------------------------------------------------------------------
 
@@ -68,8 +73,9 @@ class Judge:
             self._tells_the_truth(job)
 
     def _home_keeps(self) -> None:
+        was = {now: before for before, now in self.renamed.items()}
         here = {
-            (node.name, snap.guid): snap.data
+            (was.get(node.name, node.name), snap.guid): snap.data
             for node in self.world.home.state.nodes.values()
             for snap in node.snapshots.values()
         }
@@ -93,7 +99,7 @@ class Judge:
 
     def _base_is_kept(self, job: Job) -> None:
         """The newest that the target has is held or bookmarked at home."""
-        node = self.world.home.state.nodes.get(job.dataset)
+        node = self._at_home(job)
         there = [snap for snap in self._snapshots_there(job) if snap.guid not in self.strangers]
         if node is None or not there:
             return
@@ -117,7 +123,7 @@ class Judge:
 
     def after(self, job: Job, *, failed: bool) -> None:
         """What the state says when a run has ended."""
-        there, node = self._snapshots_there(job), self.world.home.state.nodes.get(job.dataset)
+        there, node = self._snapshots_there(job), self._at_home(job)
         if failed and job.state in ("ok", "running"):
             raise Broken(f"the run failed, and {job.dataset} -> {job.target} is {job.state}")
         if failed or job.state != "ok":
@@ -162,6 +168,9 @@ class Judge:
             for snap in node.snapshots.values()
             if snap.sending
         ]
+
+    def _at_home(self, job: Job) -> Node | None:
+        return self.world.home.state.nodes.get(self.renamed.get(job.dataset, job.dataset))
 
     def _replica(self, job: Job) -> Node | None:
         disk: FakeZfs = self.world.far.cloud if job.target == "far" else self.world.cloud

@@ -13,6 +13,7 @@ from mesh.link_server import LinkServer
 from node.errors import MeshkeepError
 from node.job import Report
 from node.replicator import Peer, RuleSpec
+from node.sent import Sent
 from tests.fakes.pair import Pair
 from tests.faults.hosts import PATIENCE, Door, Kill, Life, workers_of
 from tests.faults.points import Script, Strike
@@ -120,6 +121,7 @@ class World(Target):
         disk, door = self.home, Door(self.home, self._home)
         self.home = door  # type: ignore[assignment]
         try:
+            self.sent = Sent(self.home, self.archive / "sent", self.clock)
             self.replicator = self.another_replicator()
         finally:
             self.home = disk
