@@ -1,5 +1,6 @@
 """All mutants."""
 
+from tests.mutants.chains import CHAINS
 from tests.mutants.forgetting import FORGETTING
 from tests.mutants.governing import GOVERNING
 from tests.mutants.keeping import KEEPING
@@ -13,6 +14,7 @@ from tests.mutants.serving import SERVING
 from tests.mutants.trusting import TRUSTING
 
 MUTANTS = (
+    *CHAINS,
     *FORGETTING,
     *GOVERNING,
     *POLICY,
