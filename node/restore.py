@@ -17,6 +17,7 @@ from node.local_state import LocalState
 from node.replicator import Directory, Peer
 from node.testimony import Gather
 from node.transfers import Workers, watched
+from node.version_gates import VersionGates
 from node.vouching import Vouched, check_age, vouched, vouched_all
 from replication import errors as transfer_errors
 from replication.conflicts import Conflict
@@ -79,6 +80,7 @@ class Restorer:
         self._directory = directory
         self.gather = gather
         self.copies = Copies(directory, others)
+        self._gates = VersionGates(zfs)
 
     async def restore(self, wanted: Wanted, progress: Tell) -> dict[str, Any]:
         """Raises MeshkeepError. An interrupted restore is resumed by asking for the same again."""
@@ -96,6 +98,7 @@ class Restorer:
             if isinstance(plan(*await self._both(wanted, copy), _rule(wanted, copy)), UpToDate):
                 return await self._report(wanted, copy, Job(wanted.dataset, copy.peer.name))
             raise _occupied(wanted, "no restore to it is under way")
+        await self._gates.check_restoring(copy.encrypted, f"cannot restore {wanted.dataset}")
         self._local.begin_restore(wanted.to)
         try:
             return await self._fetch_all(wanted, copy, progress)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from node.errors import Exit
+from node.errors import Exit, MeshkeepError
 from node.version_gates import VersionGates
 from tests.fakes.pair import Pair, served
 
@@ -36,6 +36,15 @@ async def test_a_target_takes_nothing_by_a_version_that_hurts_what_it_has(pair: 
     assert error.code == "zfs_no_append_only_receive"
     assert "the target's OpenZFS 2.3.1-1" in str(error)
     assert pair.stored() == []
+
+
+async def test_nothing_is_restored_by_a_version_that_hurts_what_it_has(pair: Pair) -> None:
+    await pair.replicate()
+    pair.home.versions = "2.1.11-1", "2.1.11-1"
+    with pytest.raises(MeshkeepError) as caught:
+        await pair.restore(accept_unlisted=True)
+    assert caught.value.code == "zfs_raw_receive_panics"
+    assert "tank/back" not in pair.home.state.nodes
 
 
 async def test_what_is_only_told_stops_nothing(pair: Pair) -> None:
