@@ -73,7 +73,8 @@ class VersionGates:
 
     async def refuse_receiving(self, raw: bool) -> None:
         """For a peer's stream. Raises Refusal, ZfsError."""
-        found = refusal(await self.look(), "receive_raw" if raw else "receive_plain")
+        known = await self.look()
+        found = refusal(known, "store") or refusal(known, "receive_raw" if raw else "receive_plain")
         if found is not None:
             raise Refusal(f"zfs_{found.code}", f"the target's {found.text}", f"on the target: {found.advice}")
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Version = tuple[int, int, int]
-Use = Literal["any", "send_raw", "send_plain", "receive_raw", "receive_plain", "bookmark_base"]
+Use = Literal["any", "send_raw", "send_plain", "receive_raw", "receive_plain", "store", "bookmark_base"]
+"""`store` is receiving for others, by a process without privileges."""
 Severity = Literal["refuse", "warn"]
 
 _VERSION = re.compile(r"v?(\d{1,4})\.(\d{1,4})\.(\d{1,4})(?:\D|$)")
@@ -103,7 +104,7 @@ BUGS = (
     Bug(
         "no_append_only_receive",
         ((_BEGINNING, (2, 3, 2)),),
-        _RECEIVE,
+        _uses("store"),
         "refuse",
         "a process without privileges cannot be allowed to add to replicas without being allowed to destroy them",
         "openzfs#17015",

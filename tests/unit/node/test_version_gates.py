@@ -47,6 +47,12 @@ async def test_nothing_is_restored_by_a_version_that_hurts_what_it_has(pair: Pai
     assert "tank/back" not in pair.home.state.nodes
 
 
+async def test_who_restores_needs_no_rights_for_others(pair: Pair) -> None:
+    await pair.replicate()
+    pair.home.versions = "2.2.10-1", "2.2.10-1"
+    assert (await pair.restore(accept_unlisted=True))["newest"] == "a"
+
+
 async def test_what_is_only_told_stops_nothing(pair: Pair) -> None:
     pair.home.versions = pair.cloud.versions = TOLD
     await pair.replicate()
