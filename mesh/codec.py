@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from itertools import pairwise
 
-from mesh.endpoints import BadEndpoint, Endpoint
+from mesh.endpoints import MAX_NAMES, BadEndpoint, Endpoint, NamedEndpoint
+
+_NAMED = 0
+"""In the place of an address family: what follows is a name."""
 
 
 class Malformed(ValueError):
@@ -57,10 +60,15 @@ class Writer:
         for value in values:
             self.fixed(value, 32)
 
-    def endpoints(self, values: Sequence[Endpoint], limit: int) -> None:
-        """An 8-bit count and that many (family 4|6, address, port), in the order of preference."""
-        check_count(len(values), limit)
-        self.uint(len(values), 1)
+    def places(self, names: Sequence[NamedEndpoint], values: Sequence[Endpoint], limit: int) -> None:
+        """An 8-bit count of both; names as (0, text, port), then (family 4|6, address, port), by preference each."""
+        check_count(len(names), MAX_NAMES)
+        check_count(len(names) + len(values), limit)
+        self.uint(len(names) + len(values), 1)
+        for name in names:
+            self.uint(_NAMED, 1)
+            self.text(name.name, 253)
+            self.uint(name.port, 2)
         for value in values:
             address = ip_address(value.host)
             self.uint(address.version, 1)
@@ -118,16 +126,30 @@ class Reader:
         check_ascending(values, limit)
         return values
 
-    def endpoints(self, limit: int) -> tuple[Endpoint, ...]:
-        """The inverse of `Writer.endpoints`."""
+    def places(self, limit: int) -> tuple[tuple[NamedEndpoint, ...], tuple[Endpoint, ...]]:
+        """The inverse of `Writer.places`."""
         count = self.uint(1)
         check_count(count, limit)
-        return tuple(self._endpoint() for _ in range(count))
+        names: list[NamedEndpoint] = []
+        endpoints: list[Endpoint] = []
+        for _ in range(count):
+            family = self.uint(1)
+            if family == _NAMED and not endpoints:
+                names.append(self._named())
+            else:
+                endpoints.append(self._endpoint(family))
+        check_count(len(names), MAX_NAMES)
+        return tuple(names), tuple(endpoints)
 
-    def _endpoint(self) -> Endpoint:
-        family = self.uint(1)
+    def _named(self) -> NamedEndpoint:
+        try:
+            return NamedEndpoint(self.text(253), self.uint(2))
+        except BadEndpoint as error:
+            raise Malformed(str(error)) from error
+
+    def _endpoint(self, family: int) -> Endpoint:
         if family not in (4, 6):
-            raise Malformed(f"address family {family}")
+            raise Malformed(f"address family {family} here")
         packed = self.fixed(4 if family == 4 else 16)
         text = str(ip_address(packed))
         try:

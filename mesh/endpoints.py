@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 MAX_ENDPOINTS = 8
+MAX_NAMES = 3
 _MAX_PER_RANK = 3  # a host with many temporary IPv6 addresses must not crowd out its other families
 _SHARED = IPv4Network("100.64.0.0/10")
 _UNIQUE_LOCAL = IPv6Network("fc00::/7")
@@ -18,6 +19,9 @@ _INSIDE = re.compile(
 )
 # Other tunnels do carry us where nothing else does, but never by preference.
 _TUNNEL = re.compile(r"(wg|tun|tap|tailscale|zt|ppp|ipsec|utun|nebula)")
+
+
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 class BadEndpoint(ValueError):
@@ -51,6 +55,26 @@ class Endpoint:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class NamedEndpoint:
+    """A DNS name (lower case, at least one dot, no dot at its end) and a UDP port: whoever dials looks it up."""
+
+    name: str
+    port: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.port <= 65535:
+            raise BadEndpoint(f"{self.port} is no port: 1 to 65535")
+        labels = self.name.split(".")
+        if len(self.name) > 253 or len(labels) < 2 or not all(map(_LABEL.fullmatch, labels)):
+            raise BadEndpoint(f"{self.name!r} is no host name with a domain")
+        if labels[-1].isdigit():
+            raise BadEndpoint(f"{self.name!r} is no IP address and no host name; give 192.0.2.7:51820")
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.port}"
+
+
 @dataclass(frozen=True, slots=True)
 class InterfaceAddress:
     """One address of this host: interface name, IP in canonical text, prefix length."""
@@ -63,8 +87,8 @@ class InterfaceAddress:
 def parse_endpoint(text: str, default_port: int | None = None) -> Endpoint:
     """Reads ``1.2.3.4:51820``, ``[2001:db8::1]:51820``, or a bare address where there is a default port.
 
-    Raises BadEndpoint for host names (a name can change under us, and its lookup would leak who talks to
-    whom) and for addresses nobody can dial: unspecified, loopback, multicast, link-local IPv6.
+    Raises BadEndpoint for host names (`parse_named` reads those) and for addresses nobody can dial: unspecified,
+    loopback, multicast, link-local IPv6.
     """
     host, port = _split(text.strip(), default_port)
     try:
@@ -77,6 +101,12 @@ def parse_endpoint(text: str, default_port: int | None = None) -> Endpoint:
     if reason:
         raise BadEndpoint(f"{host} cannot be dialled: {reason}")
     return Endpoint(str(address), port)
+
+
+def parse_named(text: str, default_port: int | None = None) -> NamedEndpoint:
+    """Reads ``home.example.org:51820``, or a bare name where there is a default port. Raises BadEndpoint."""
+    host, port = _split(text.strip(), default_port)
+    return NamedEndpoint(host.lower().removesuffix("."), port)
 
 
 def announceable(

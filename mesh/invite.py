@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mesh.codec import Malformed, Reader, Writer, base32
-from mesh.endpoints import Endpoint
+from mesh.endpoints import Endpoint, NamedEndpoint
 from mesh.identity import clamp, digest, valid_name, valid_node_id, x25519_public
 from mesh.objects import ROLES, Role
 
@@ -67,15 +67,22 @@ class Invite:
         """8 hex characters from the hash of the secret."""
         return invite_id(self.secret)
 
-    def token(self, mesh: bytes, door_public: bytes, endpoints: tuple[Endpoint, ...]) -> "Token":
-        """What the new node is given. At most 6 endpoints go along."""
+    def token(
+        self,
+        mesh: bytes,
+        door_public: bytes,
+        endpoints: tuple[Endpoint, ...],
+        names: tuple[NamedEndpoint, ...] = (),
+    ) -> "Token":
+        """What the new node is given. At most 6 endpoints go along, named ones first."""
         return Token(
             mesh_id=mesh,
             secret=self.secret,
             door_public=door_public,
             role=self.role,
             expires=self.expires,
-            endpoints=endpoints[:MAX_ENDPOINTS],
+            endpoints=endpoints[: MAX_ENDPOINTS - len(names)],
+            names=names,
             name=self.name,
             vault=self.vault,
         )
@@ -200,6 +207,7 @@ class Token:
     endpoints: tuple[Endpoint, ...] = ()
     name: str | None = None
     vault: VaultTerms | None = None
+    names: tuple[NamedEndpoint, ...] = ()
 
     @property
     def id(self) -> str:
@@ -247,7 +255,7 @@ class Token:
         quota, floor = (terms.quota, terms.floor_days) if terms else (None, None)
         given = (self.name, terms, quota, floor)
         out.uint(sum(1 << bit for bit, value in enumerate(given) if value is not None), 1)
-        out.endpoints(self.endpoints, MAX_ENDPOINTS)
+        out.places(self.names, self.endpoints, MAX_ENDPOINTS)
         if self.name is not None:
             out.text(self.name, 32)
         if terms is not None:
@@ -261,7 +269,7 @@ class Token:
     @classmethod
     def _read(cls, data: Reader) -> "Token":
         mesh, secret, door, role = data.fixed(32), data.fixed(16), data.fixed(32), data.uint(1)
-        expires, flags, endpoints = data.uint(8), data.uint(1), data.endpoints(MAX_ENDPOINTS)
+        expires, flags, (names, endpoints) = data.uint(8), data.uint(1), data.places(MAX_ENDPOINTS)
         name = data.text(32) if flags & 1 else None
         under = data.text() if flags & 2 else None
         quota = data.uint(8) if flags & 4 else None
@@ -272,7 +280,7 @@ class Token:
         if under is None and flags & 12:
             raise Malformed("a field has an impossible value")
         terms = None if under is None else VaultTerms(under, quota, floor)
-        return cls(mesh, secret, door, ROLES[role - 1], expires, endpoints, name, terms)
+        return cls(mesh, secret, door, ROLES[role - 1], expires, endpoints, name, terms, names)
 
 
 def _checksum(data: bytes) -> bytes:

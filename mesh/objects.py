@@ -16,7 +16,7 @@ from typing import ClassVar, Generic, Literal, TypeVar, cast, get_args
 from mesh import decrees
 from mesh.codec import Malformed, Reader, Writer, check_ascending, check_count
 from mesh.decrees import ApproveKey, Decree, Shorten, Veto
-from mesh.endpoints import Endpoint
+from mesh.endpoints import Endpoint, NamedEndpoint
 from mesh.identity import Identity, digest, mesh_id, node_id, valid_name, verify
 
 VERSION = 1
@@ -115,6 +115,7 @@ class Record:
     software: str
     endpoints: tuple[Endpoint, ...] = ()
     exports: tuple[Export, ...] = ()
+    names: tuple[NamedEndpoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +284,7 @@ def _write_record(out: Writer, value: Record) -> None:
     out.fixed(value.door_public, 32)
     out.uint(value.port, 2)
     out.text(value.software, 64)
-    out.endpoints(value.endpoints, MAX_ENDPOINTS)
+    out.places(value.names, value.endpoints, MAX_ENDPOINTS)
     check_count(len(value.exports), MAX_EXPORTS)
     out.uint(len(value.exports), 1)
     for export in value.exports:
@@ -293,10 +294,10 @@ def _write_record(out: Writer, value: Record) -> None:
 def _read_record(data: Reader) -> Record:
     public, version, boot = data.fixed(32), data.uint(8), data.fixed(8)
     wireguard, door, port = data.fixed(32), data.fixed(32), data.uint(2)
-    software, endpoints, count = data.text(64), data.endpoints(MAX_ENDPOINTS), data.uint(1)
+    software, (names, endpoints), count = data.text(64), data.places(MAX_ENDPOINTS), data.uint(1)
     check_count(count, MAX_EXPORTS)
     exports = tuple(_read_export(data) for _ in range(count))
-    return Record(public, version, boot, wireguard, door, port, software, endpoints, exports)
+    return Record(public, version, boot, wireguard, door, port, software, endpoints, exports, names)
 
 
 def _write_export(out: Writer, value: Export) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from mesh.door import DoorPeer, IssuerDoor
-from mesh.endpoints import BadEndpoint, Endpoint, parse_endpoint
+from mesh.endpoints import BadEndpoint, Endpoint, NamedEndpoint, parse_endpoint
 from mesh.frames import FrameError, read_frame, write_frame
 from mesh.identity import genesis_from_words, mesh_id, new_recovery_words, valid_name, x25519_public
 from mesh.invite import Accept, Invite, Refuse, VaultTerms, derive_door, door_address, judge
@@ -102,7 +102,10 @@ class Admissions:
             self._mesh.store.add_invite(invite)
             await self._open_door()
         token = invite.token(
-            self._mesh.view().mesh_id, x25519_public(self._mesh.door_key), self._door_endpoints()
+            self._mesh.view().mesh_id,
+            x25519_public(self._mesh.door_key),
+            self._door_endpoints(),
+            self._door_names(),
         )
         return {
             "schema": "meshkeep.invite/1",
@@ -286,6 +289,10 @@ class Admissions:
     def _door_endpoints(self) -> tuple[Endpoint, ...]:
         record = self._mesh.me().record
         return tuple(Endpoint(one.host, DOOR) for one in (record.endpoints if record else ()))
+
+    def _door_names(self) -> tuple[NamedEndpoint, ...]:
+        record = self._mesh.me().record
+        return tuple(NamedEndpoint(one.name, DOOR) for one in (record.names if record else ()))
 
     async def _converse(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, guest_address: str

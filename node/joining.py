@@ -4,11 +4,11 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from mesh.door import GuestDoor, GuestKeys, NobodyThere
-from mesh.endpoints import Endpoint
+from mesh.endpoints import Endpoint, NamedEndpoint
 from mesh.frames import FrameError, read_frame, write_frame
 from mesh.identity import x25519_public
 from mesh.invite import BadInvite, Token
@@ -18,6 +18,7 @@ from node.admission import checked_name, host_name
 from node.api import Request
 from node.errors import Exit, MeshkeepError
 from node.membership import Membership
+from node.resolver import look_up_once
 from node.version import version
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Joining:
         joined: Callable[[], Awaitable[None]],
         now: Callable[[], float] = time.time,
         steady: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+        look_up: Callable[[Iterable[NamedEndpoint]], Awaitable[list[Endpoint]]] = look_up_once,
     ) -> None:
         self._mesh = membership
         self._door = door
@@ -46,6 +48,7 @@ class Joining:
         self._joined = joined
         self._now = now
         self._steady = steady
+        self._look_up = look_up
         self._turn = asyncio.Lock()
 
     async def join(self, request: Request) -> dict[str, Any]:
@@ -63,7 +66,7 @@ class Joining:
         if (wanted := request.args.get("name")) is not None:
             checked_name(wanted, "this node")
         waiting = bool(request.args.get("wait"))
-        if not waiting and not token.endpoints:
+        if not waiting and not token.endpoints and not token.names:
             raise MeshkeepError(
                 "the invite names no address to dial",
                 code="no_endpoints",
@@ -74,11 +77,24 @@ class Joining:
         async with self._turn:
             door = self._door()
             try:
-                await self._enter(door, token, () if waiting else token.endpoints)
+                await self._enter(door, token, () if waiting else await self._to_dial(token))
                 await request.progress({"state": "waiting" if waiting else "dialling"})
                 return await self._until(door, token, request, self._steady() + timeout)
             finally:
                 await door.close()
+
+    async def _to_dial(self, token: Token) -> tuple[Endpoint, ...]:
+        """Raises MeshkeepError where the names lead nowhere and there is no address."""
+        found = tuple(dict.fromkeys([*await self._look_up(token.names), *token.endpoints]))
+        if not found:
+            raise MeshkeepError(
+                f"{token.names[0].name} cannot be looked up",
+                code="name_unknown",
+                exit=Exit.NO_PEER,
+                why="the invite names no address beside it",
+                hint=f"getent ahosts {token.names[0].name}",
+            )
+        return found
 
     def _parse(self, text: str) -> Token:
         try:

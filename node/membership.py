@@ -11,10 +11,19 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from ipaddress import ip_address, ip_network
 
 from mesh import hosts
 from mesh.codec import from_base64
-from mesh.endpoints import BadEndpoint, Endpoint, announceable, parse_endpoint
+from mesh.endpoints import (
+    MAX_NAMES,
+    BadEndpoint,
+    Endpoint,
+    NamedEndpoint,
+    announceable,
+    parse_endpoint,
+    parse_named,
+)
 from mesh.firewall import Firewall, FirewallRules
 from mesh.identity import mesh_address, mesh_prefix, x25519_public
 from mesh.link import Link
@@ -26,6 +35,7 @@ from mesh.wireguard.peers import Memory, PeerWish, plan
 from node.errors import Exit, MeshkeepError
 from node.local_state import LocalState
 from node.replicator import Peer
+from node.resolver import Resolver
 from node.status import Problem
 from node.version import version
 
@@ -66,6 +76,7 @@ class Membership:
         endpoints: Callable[[], Sequence[str]],
         steady: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
         wall: Callable[[], float] = time.time,
+        resolver: Resolver | None = None,
     ) -> None:
         self.store = store
         self.local = local
@@ -82,6 +93,7 @@ class Membership:
         self._configured = endpoints
         self._steady = steady
         self._wall = wall
+        self._resolver = resolver or Resolver(steady)
         self._memory: Memory = {}
         self._device: Device | None = None
         self._boot = secrets.token_bytes(8)
@@ -274,7 +286,11 @@ class Membership:
             PeerWish(
                 member.record.wireguard_public,
                 self.address_of(member.id),
-                candidates=tuple(dict.fromkeys([*hints.get(member.id, ()), *member.record.endpoints])),
+                candidates=tuple(
+                    dict.fromkeys(
+                        [*hints.get(member.id, ()), *self._named(member.record), *member.record.endpoints]
+                    )
+                ),
             )
             for member in peers
             if member.record is not None
@@ -287,6 +303,14 @@ class Membership:
         self._memory, self._device = decided.memory, device
         for refusal in decided.refused:
             log.warning("no tunnel to %s: %s", refusal.wish.address, refusal.reason)
+
+    def _named(self, record: Record) -> list[Endpoint]:
+        """Where its names lead now. Not within the mesh itself: a tunnel through itself leads nowhere."""
+        memory = self._memory.get(record.wireguard_public)
+        live = memory is not None and memory.live(self._steady())
+        found = self._resolver.endpoints(record.names, urgent=not live)
+        prefix = ip_network(mesh_prefix(self.view().mesh_id))
+        return [one for one in found if ip_address(one.host) not in prefix]
 
     async def _publish(self) -> None:
         """Say anew what this node says of itself, if it changed or if this is another run of it."""
@@ -301,6 +325,7 @@ class Membership:
             software=version(),
             endpoints=await self.own_endpoints(),
             exports=self._exports,
+            names=self.own_names(),
         )
         if record != known or record.boot != self._boot:
             self.issue(replace(record, version=self.store.next_version(), boot=self._boot))
@@ -313,7 +338,15 @@ class Membership:
                 configured.append(parse_endpoint(text, self._port()))
         prefix = mesh_prefix(self.view().mesh_id) if self.joined else None
         found = announceable(await self._wireguard.addresses(), self._port(), ours=OURS, mesh_prefix=prefix)
-        return tuple(dict.fromkeys([*configured, *found]))[:MAX_ENDPOINTS]
+        return tuple(dict.fromkeys([*configured, *found]))[: MAX_ENDPOINTS - len(self.own_names())]
+
+    def own_names(self) -> tuple[NamedEndpoint, ...]:
+        """The DNS names under which the settings say that others may dial this node."""
+        named = []
+        for text in self._configured():
+            with contextlib.suppress(BadEndpoint):
+                named.append(parse_named(text, self._port()))
+        return tuple(dict.fromkeys(named))[:MAX_NAMES]
 
     def _rules(self, peers: Sequence[Member]) -> FirewallRules:
         return FirewallRules(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.codec import Malformed, base32, from_base32, from_base64, to_base64
-from mesh.endpoints import Endpoint
+from mesh.endpoints import Endpoint, NamedEndpoint
 from mesh.identity import (
     BadWords,
     Identity,
@@ -61,6 +61,7 @@ VALUES = [
     (HOME, replace(ADMISSION, succeeds=None, keep=())),
     (HOME, Tombstone(HOME.public, OTHER.public, 5, 1, KEEP)),
     (HOME, RECORD),
+    (HOME, replace(RECORD, names=(NamedEndpoint("home.example.org", 51820),))),
     (HOME, Report(HOME.public, 9, b'{"datasets":[]}')),
 ]
 SIGNED = [sign(identity, MESH, value) for identity, value in VALUES]
@@ -182,6 +183,7 @@ class TestLayouts:
             replace(RECORD, software="\u202egnp.exe"),
             replace(RECORD, port=65536),
             replace(RECORD, endpoints=ENDPOINTS * 5),
+            replace(RECORD, names=(NamedEndpoint("home.example.org", 1),) * 4),
             replace(RECORD, exports=(EXPORT,) * (MAX_EXPORTS + 1)),
             replace(RECORD, exports=(replace(EXPORT, path="/" + "a" * 255),)),
             replace(RECORD, exports=(replace(EXPORT, allowed=EXPORT.allowed[::-1]),)),
