@@ -260,7 +260,9 @@ def _dataset(args: Mapping[str, Any], key: str = "dataset") -> str:
 def _on_divergence(args: Mapping[str, Any]) -> OnDivergence | None:
     told = args.get("on_divergence")
     if told not in (None, "conflict", "rotate"):
-        raise MeshkeepError("'on_divergence' is neither conflict nor rotate", code="bad_request", exit=Exit.USAGE)
+        raise MeshkeepError(
+            "'on_divergence' is neither conflict nor rotate", code="bad_request", exit=Exit.USAGE
+        )
     return None if told is None else "rotate" if told == "rotate" else "conflict"
 
 

@@ -33,6 +33,7 @@ SHORT = 16
 
 MOST = 64
 
+
 @dataclass(frozen=True, slots=True)
 class Wrap:
     """One archived wrap. `current`: the copy is under it now."""
@@ -71,7 +72,9 @@ class WrapBack:
 
         Raises MeshkeepError; nothing was changed then.
         """
-        before = await local_streams.wrap_of(self._workers, (await self._fit(dataset)).snapshots[-1].full_name)
+        before = await local_streams.wrap_of(
+            self._workers, (await self._fit(dataset)).snapshots[-1].full_name
+        )
         await self._exchange(dataset, wrap.payload)
         opened: bool | None = None
         if passphrase is not None:
@@ -117,7 +120,11 @@ class WrapBack:
             wrong, hint = "it was written to since it was restored", "restore it again, under another name"
         if wrong:
             raise MeshkeepError(
-                f"no archived key is put back on {dataset}", code="not_fit", exit=Exit.REFUSED, why=wrong, hint=hint
+                f"no archived key is put back on {dataset}",
+                code="not_fit",
+                exit=Exit.REFUSED,
+                why=wrong,
+                hint=hint,
             )
         return look
 

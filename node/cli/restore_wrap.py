@@ -19,8 +19,12 @@ SHORT = 16
 @click.command("wrap", cls=Command)
 @click.argument("dataset")
 @click.option("--from", "source", metavar="NODE", required=True, help="Who has the copy, and the archive.")
-@click.option("--of", "of", metavar="[NODE:]DATASET", help="What it was restored from. Default: the same name.")
-@click.option("--put", metavar="FINGERPRINT", help="Put this one back; at least 16 letters. Default: show them.")
+@click.option(
+    "--of", "of", metavar="[NODE:]DATASET", help="What it was restored from. Default: the same name."
+)
+@click.option(
+    "--put", metavar="FINGERPRINT", help="Put this one back; at least 16 letters. Default: show them."
+)
 @click.option(
     "--key-file",
     type=click.Path(path_type=Path),
@@ -41,7 +45,11 @@ def wrap(
     if put is None:
         result = client.call("restore.wraps", args)
         rows = [
-            [one["fingerprint"][:SHORT], one["salt"] or "-", "the copy is under it" if one["current"] else "older"]
+            [
+                one["fingerprint"][:SHORT],
+                one["salt"] or "-",
+                "the copy is under it" if one["current"] else "older",
+            ]
             for one in result["wraps"]
         ]
         lines = output.table(["FINGERPRINT", "SALT", ""], rows) if rows else ["no key is archived of it"]
