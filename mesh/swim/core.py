@@ -205,8 +205,14 @@ class Swim:
         member.incarnation = update.incarnation
         if member.state == "suspect" and relation == "newer":  # it was well in between
             self._suspect(member, now)
-        self._apply(member, ("suspect", relation), now, f"suspected by {update.by}")
+        if self._apply(member, ("suspect", relation), now, f"suspected by {update.by}"):
+            self._verify(member, now)
         self._confirm(member, update.by, now)
+
+    def _verify(self, member: Member, now: float) -> None:
+        """A few of those who hear of a suspicion look for themselves: it is confirmed or refuted the sooner."""
+        if self._rng.random() * len(self._roster) < self._config.verifiers:
+            self._timers.set(("nudge", member.id), now)
 
     def _is_witness(self, id: str) -> bool:
         member = self._roster.get(id)
@@ -287,8 +293,10 @@ class Swim:
 
     def _missed(self, sequence: int, now: float) -> None:
         probe = self._prober.missed(sequence)
-        member = self._roster.get(probe.target) if probe is not None and probe.purpose == "round" else None
-        if member is None:
+        member = self._roster.get(probe.target) if probe is not None and probe.purpose != "redial" else None
+        if probe is None or member is None:
+            return
+        if member.state == "alive" and member.since > probe.sent_at:  # it came back since we asked
             return
         if self._apply(member, "missed", now, "no answer, nor through others"):
             self._timers.set(("nudge", member.id), now)
@@ -335,7 +343,7 @@ class Swim:
         member.via = via if state == "alive" else None
         for name in ("suspicion", "nudge", "redial"):
             self._timers.cancel((name, member.id))
-        self._events.append(Event(_EVENT[state], member.id, now, reason, via))
+        self._events.append(Event(_EVENT[state], member.id, now, reason, via, before))
         if not self.quiet:
             self._consequences(member, before, now)
         return True

@@ -92,7 +92,7 @@ class Prober:
         self._probes[sequence] = Probe(target.id, purpose, now)
         self._send("ping", target.id, sequence, target.id)
         self._timers.set(("again", str(sequence)), now + self._timeout(target.rtt))
-        self._timers.set(("missed", str(sequence)), now + self.interval())
+        self._timers.set(("missed", str(sequence)), now + self._config.probe_deadline * self.interval())
 
     def again(self, sequence: int, roster: Roster) -> None:
         """The timeout passed: helpers, and a second ping."""

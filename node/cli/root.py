@@ -26,6 +26,7 @@ COMMANDS = {
     "config": Lazy("node.cli.config:config", "Check or reload the configuration."),
     "key": Lazy("node.cli.key:key", "Keys of encrypted datasets; changes of them that wait for your word."),
     "vault": Lazy("node.cli.vault:vault", "Set up a host that only stores."),
+    "simulate": Lazy("node.cli.simulate:simulate", "Run the membership core in a simulated mesh of any size."),
     "agent": Lazy("node.cli.agent:agent", "Run the agent (systemd does this)."),
     "version": Lazy("node.cli.agent:version", "Print the version."),
 }

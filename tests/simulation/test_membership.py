@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from tests.simulation.network import World
+from mesh.simulation import Weather, World
 
 SEEDS = [1, 2, 3]
 LONG = pytest.mark.soak
@@ -27,7 +27,7 @@ def test_everybody_is_soon_alive_to_everybody(nodes: int, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_vault_is_alive_to_all_and_all_to_it(seed: int) -> None:
-    world = World(5, seed, vaults=2, loss=0.05)
+    world = World(5, seed, Weather(loss=0.05), vaults=2)
     vaults = world.ids[3:]
     world.run(300)
     assert all(world.views(id) <= {"alive", "suspect"} for id in world.ids[:3])
@@ -38,7 +38,7 @@ def test_a_vault_is_alive_to_all_and_all_to_it(seed: int) -> None:
 def test_two_vaults_do_not_know_each_other_so_a_mesh_of_them_is_silent() -> None:
     world = World(3, vaults=3)
     world.run(100)
-    assert world.datagrams == 0
+    assert world.wires.datagrams == 0
 
 
 @pytest.mark.parametrize(("nodes", "seed"), [*product([2, 3, 8], SEEDS), (40, 1)])
@@ -115,7 +115,7 @@ def test_a_node_reachable_only_through_another_is_alive(seed: int) -> None:
 @pytest.mark.parametrize("nodes", [2, 4, 10])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_fifth_of_all_datagrams_lost_makes_nobody_down(nodes: int, seed: int, minutes: int) -> None:
-    world = World(nodes, seed, loss=0.2)
+    world = World(nodes, seed, Weather(loss=0.2))
     world.run(minutes * 60)
     assert world.downs() == []
 
@@ -131,7 +131,7 @@ def test_a_host_that_slept_a_little_takes_nobody_for_dead(seed: int) -> None:
 
 def test_the_same_seed_is_the_same_run_to_the_byte() -> None:
     def trace(seed: int) -> str:
-        world = World(8, seed, loss=0.1, vaults=1)
+        world = World(8, seed, Weather(loss=0.1), vaults=1)
         world.run(60)
         world.kill(world.ids[1])
         world.run(120)
@@ -144,15 +144,15 @@ def test_what_it_costs_does_not_grow_with_the_mesh() -> None:
     for nodes in (3, 30):
         world = met(World(nodes))
         world.run(60)
-        before = world.bytes
+        before = world.wires.total
         world.run(60)
-        assert (world.bytes - before) / nodes / 60 < 130  # bytes a second a node
+        assert (world.wires.total - before) / nodes / 60 < 260  # bytes a second a node
 
 
 @LONG
 @pytest.mark.parametrize("seed", range(100))
 def test_any_day_of_cuts_and_kills_ends_with_all_alive_to_all(seed: int) -> None:
-    world = World(12, seed, loss=0.05, vaults=1)
+    world = World(12, seed, Weather(loss=0.05), vaults=1)
     for _ in range(10):
         world.run(world.rng.uniform(10, 300))
         victim = world.rng.choice(world.ids)
@@ -162,7 +162,7 @@ def test_any_day_of_cuts_and_kills_ends_with_all_alive_to_all(seed: int) -> None
         world.run(world.rng.uniform(10, 600))
         world.boot(victim, int(world.now))
         world.heal()
-    world.loss = 0.0
+    world.wires.weather = Weather()
     members = world.ids[:-1]
     world.run(400)
     for id in world.ids:

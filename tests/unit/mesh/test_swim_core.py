@@ -9,6 +9,7 @@ from mesh.swim.wire import MAX_INCARNATION, Kind, Message, Update, decode, encod
 
 ME, A, B, C, D, VAULT = ("m" * 16, "a" * 16, "b" * 16, "c" * 16, "d" * 16, "v" * 16)
 PERIOD = SwimConfig().period
+SOON = SwimConfig().redial_on_rumour + 1
 
 
 class Node:
@@ -310,13 +311,13 @@ class TestDown:
         node = self.down()
         node.lives(until=4000).hears(A, "gossip")
         assert node.state(A) == "down"
-        node.lives(until=4001, answering=(A,))
+        node.lives(until=4000 + SOON, answering=(A,))
         assert node.state(A) == "alive"
 
     def test_a_rumour_of_life_does_too(self) -> None:
         node = self.down(B).lives(until=4000, answering=(B,)).hears(B, "gossip", alive(A))
         assert node.state(A) == "down"
-        assert node.lives(until=4001, answering=(A, B)).state(A) == "alive"
+        assert node.lives(until=4000 + SOON, answering=(A, B)).state(A) == "alive"
 
     def test_signs_of_life_that_lead_nowhere_do_not_make_us_ring_without_pause(self) -> None:
         node = self.down().lives(until=4000)
