@@ -10,6 +10,7 @@ from node.cli import output
 from node.cli.adopt import adopt
 from node.cli.base import flags, group
 from node.cli.confirm import confirm
+from node.cli.passphrase import try_key_first
 from node.cli.progress import watch
 from node.cli.seed import seed
 
@@ -31,6 +32,9 @@ replicate.add_command(seed)
     type=click.Choice(["conflict", "rotate"]),
     help="A copy that nothing leads on from waits for you, or is kept aside and a new one begun.",
 )
+@click.option(
+    "--yes", is_flag=True, help="Do not ask for the passphrase; that it was never tried is only said."
+)
 def add(
     dataset: str,
     node: str,
@@ -38,10 +42,13 @@ def add(
     recursive: bool,
     exclude: tuple[str, ...],
     on_divergence: str | None,
+    yes: bool,
 ) -> None:
     """Keep a copy of DATASET on NODE. It is renewed after each snapshot, raw if encrypted, and resumable."""
     if exclude and not recursive:
         raise click.UsageError("--exclude means nothing without -r")
+    if not (yes or flags().json):
+        try_key_first(dataset)
     args: dict[str, Any] = {"dataset": dataset, "node": node, "wait": not no_wait}
     if on_divergence is not None:
         args["on_divergence"] = on_divergence
@@ -66,7 +73,7 @@ def rotate(dataset: str, node: str, yes: bool) -> None:
 @replicate.command("accept-root")
 @click.argument("dataset")
 def accept_root(dataset: str) -> None:
-    """You gave DATASET another encryption root, and mean it. Its targets then ask about the new key at their consoles."""
+    """You gave DATASET another encryption root, and mean it. Its targets then ask about the new key themselves."""
     result = client.call("replicate.accept-root", {"dataset": dataset})
     output.emit(result, [f"{dataset}  has the key of {result['root']}, as you say"], as_json=flags().json)
 
