@@ -1,7 +1,7 @@
 """After a restore: the datasets that had their key from one above them at home have it from there again.
 
-Each was received by itself and is an encryption root of its own. Where that is sound one passphrase opens the whole tree
-afterwards (`replication/encryption_roots.py`); where it is not, each stays as it is and is opened by itself.
+Each was received by itself and is an encryption root of its own. Where that is sound one passphrase opens the whole
+tree afterwards (`replication/encryption_roots.py`); where it is not, each stays as it is and is opened by itself.
 """
 
 from collections.abc import Mapping

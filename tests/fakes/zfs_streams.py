@@ -231,7 +231,7 @@ def crypt_fields(keys: KeyMaterial) -> dict[str, object]:
 
 
 def _summed(header: bytes, guid: int) -> bool:
-    """Whether an END record has the sums of ZFS: up to itself, and with itself. All of the stream is judged in a guest."""
+    """Whether an END record has the sums of ZFS, up to itself and with itself; the whole is judged in a guest."""
     a, b, c, d = struct.unpack_from("<4Q", header, 8)
     for word in struct.unpack_from("<70I", header):
         a += word

@@ -58,8 +58,8 @@ PLANNER = (
     Mutant(
         "an encrypted dataset is sent in the clear",
         "replication/plan.py",
-        "raw=source.encrypted, reasons",
-        "raw=False, reasons",
+        "raw=source.encrypted, reasons=tuple(reasons))",
+        "raw=False, reasons=tuple(reasons))",
         _PLAN,
     ),
     Mutant(
