@@ -397,6 +397,7 @@ class Agent:
             config=self._places.config,
             settings=lambda: self._settings,
             reload=self.reload,
+            reminder=self.own_keys.reminder,
         )
         api = Api(self._places.socket, translate=translate)
         api.register("status", self.overview.status, access="group")

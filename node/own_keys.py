@@ -1,6 +1,6 @@
 """The keys of what this host replicates: where they are, and whether somebody here was seen to have them.
 
-ZFS gives no key away, so there is nothing to export: what can be done is to try one while the original is here.
+ZFS gives no key away: what can be done is to try one while the original is here, or to keep the file that it is.
 """
 
 import contextlib
@@ -78,6 +78,22 @@ class OwnKeys:
         more = f"; so it is with {len(unproven) - 1} more" if len(unproven) > 1 else ""
         text = f"the copies of {first} on {', '.join(nodes)} open only with its passphrase, which was never tried{more}"
         return [Problem("key_unverified", text, f"meshkeep key verify {first}")]
+
+    async def reminder(self, dataset: str) -> str:
+        """What who replicates *dataset* should know of its key before the first copy; "" where nothing is to do."""
+        try:
+            seen = await self._seen(dataset)
+        except errors.ZfsError:
+            return ""  # what is wrong with it is said where it is used
+        if seen is None or self._verified(seen[1]) is not None:
+            return ""
+        root = seen[1].root
+        if seen[1].location.startswith("file://"):
+            return (
+                f"the copies open only with the key of {root}, a file of this host: "
+                f"keep it elsewhere too: meshkeep key export {root}"
+            )
+        return f"the copies open only with the passphrase of {root}, never tried here: meshkeep key verify {root}"
 
     async def status(self, request: Request) -> dict[str, Any]:
         """Each encrypted dataset that is replicated, or one: its key, and who keeps copies that need it."""

@@ -1,7 +1,7 @@
 """The verbs of the local API that are about data: replicate, share, mount."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,10 @@ from zfs.model import Dataset
 from zfs.names import InvalidName, check_dataset
 
 
+async def _nothing(_: str) -> str:
+    return ""
+
+
 class DataVerbs:
     """Handlers. `reload` reads the configuration again after a command changed it."""
 
@@ -37,6 +41,7 @@ class DataVerbs:
         config: Path,
         settings: Callable[[], Settings],
         reload: Callable[[], Any],
+        reminder: Callable[[str], Awaitable[str]] = _nothing,
     ) -> None:
         self._zfs = zfs
         self._mesh = membership
@@ -45,6 +50,7 @@ class DataVerbs:
         self._conf_d = config / "conf.d"
         self._settings = settings
         self._reload = reload
+        self._reminder = reminder
 
     @contextlib.contextmanager
     def _undone_unless_taken(self, name: str) -> Iterator[Path]:
@@ -90,9 +96,11 @@ class DataVerbs:
             )
             await self._reload()
         await self._replicator.refresh()
+        if reminder := await self._reminder(dataset):
+            await request.progress({"text": reminder})
         if request.args.get("wait"):
-            return await run_rule(self._replicator, request, dataset, peer.name)
-        return self._rule(dataset, peer.name, "meshkeep.replicate-add/1")
+            return {**await run_rule(self._replicator, request, dataset, peer.name), "key": reminder}
+        return self._rule(dataset, peer.name, "meshkeep.replicate-add/1") | {"key": reminder}
 
     async def replicate_run(self, request: Request) -> dict[str, Any]:
         """Bring it up to date now."""

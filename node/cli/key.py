@@ -1,5 +1,6 @@
 """key: what opens the datasets of this host, and the wrapped keys of what is stored here for others."""
 
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,10 +13,12 @@ from node.cli import output
 from node.cli.base import flags, group
 from node.cli.passphrase import read_passphrase
 from node.cli.words import read_words
+from node.errors import Exit, MeshkeepError
 
 __all__ = ["key"]
 
 SHORT = 16
+STDOUT = 1
 
 key = group("key", "Keys of encrypted datasets, and changes of them that wait for your word.")
 
@@ -59,6 +62,49 @@ def verify(dataset: str, key_file: Path | None) -> None:
     result = client.call("key.verify", {"dataset": dataset, "key": typed})
     line = f"{result['root']}  opens with it; verified {_day(result['verified'])}"
     output.emit(result, [line], as_json=flags().json)
+
+
+@key.command("export")
+@click.argument("dataset")
+@click.option(
+    "--to",
+    "place",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A new file, - for stdout, the default.",
+)
+def export(dataset: str, place: Path | None) -> None:
+    """Print DATASET's key for paper, where it is a file of this host. A passphrase that is typed cannot be exported.
+
+    Whoever has the page and a copy of the data can read the data. --json names the file and never the key.
+    """
+    from node import key_sheet
+
+    (one,) = client.call("key.status", {"dataset": dataset})["keys"] or [None]
+    if one is None:
+        raise MeshkeepError(f"{dataset} is not encrypted", code="not_encrypted", exit=Exit.REFUSED)
+    found = key_sheet.read(one["root"], one["format"], one["location"])
+    result = {
+        "schema": "meshkeep.key-export/1",
+        "dataset": dataset,
+        "root": found.root,
+        "format": found.format,
+        "file": str(found.path),
+        "written": None,
+    }
+    page = key_sheet.sheet(found, socket.gethostname(), time.time())
+    if place is not None and str(place) != "-":
+        key_sheet.write(place, page)
+        result["written"] = str(place)
+        output.emit(
+            result,
+            [f"{place}  has the key of {found.root}; print it, and destroy the file"],
+            as_json=flags().json,
+        )
+        return
+    if not flags().json:
+        key_sheet.check_output(STDOUT)
+    output.emit(result, page, as_json=flags().json)
 
 
 @key.command("pending")

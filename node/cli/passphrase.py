@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from node import client
 from node.errors import Exit, MeshkeepError
 
 __all__ = ["optional_passphrase", "read_passphrase"]
@@ -39,3 +40,25 @@ def optional_passphrase(path: Path | None) -> str | None:
         "its passphrase (empty: do not open it)", hide_input=True, err=True, default="", show_default=False
     )
     return typed or None
+
+
+def try_key_first(dataset: str) -> None:
+    """At a terminal, have the passphrase typed that a copy will need, if it was never tried. Empty: later."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return
+    try:
+        keys = client.call("key.status", {"dataset": dataset})["keys"]
+    except MeshkeepError:
+        return  # what is wrong with it is said by the command itself
+    for one in keys:
+        if one["verified"] is None and one["format"] == "passphrase" and one["location"] == "prompt":
+            typed: str = click.prompt(
+                f"a copy opens only with the passphrase of {one['root']}, which was never tried here.\n"
+                "type it to try it now (empty: later)",
+                hide_input=True,
+                err=True,
+                default="",
+                show_default=False,
+            )
+            if typed:
+                client.call("key.verify", {"dataset": dataset, "key": typed})

@@ -196,3 +196,19 @@ class TestReminding:
         for _ in range(3):
             await home.problems()
         assert home.zfs.asked == ["tank/home"]
+
+
+class TestReminder:
+    async def test_says_what_opens_a_copy_until_that_was_tried(self, home: Owner) -> None:
+        await home.encrypted("tank/home", "cloud")
+        assert "meshkeep key verify tank/home" in await home.keys.reminder("tank/home")
+        home.zfs.formats["tank/home"] = ("raw", "file:///root/key")
+        assert "meshkeep key export tank/home" in await home.keys.reminder("tank/home")
+        home.zfs.formats.clear()
+        await home.keys.verify(Request("", {"dataset": "tank/home", "key": PASSPHRASE}, 0, 0))
+        assert await home.keys.reminder("tank/home") == ""
+
+    async def test_says_nothing_where_there_is_nothing_to_open(self, home: Owner) -> None:
+        await home.zfs.create("tank/plain", {})
+        assert await home.keys.reminder("tank/plain") == ""
+        assert await home.keys.reminder("tank/none") == ""
