@@ -1,5 +1,6 @@
 """All mutants."""
 
+from tests.mutants.beginning import BEGINNING
 from tests.mutants.chains import CHAINS
 from tests.mutants.forgetting import FORGETTING
 from tests.mutants.governing import GOVERNING
@@ -14,6 +15,7 @@ from tests.mutants.serving import SERVING
 from tests.mutants.trusting import TRUSTING
 
 MUTANTS = (
+    *BEGINNING,
     *CHAINS,
     *FORGETTING,
     *GOVERNING,
