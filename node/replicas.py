@@ -20,7 +20,7 @@ from node.key_archive import KeyArchive, Pending, short
 from node.offers import Offer, SendBack, dataset_of, states_asked
 from node.receipts import Receipts
 from node.replica_json import Versions, resume_as_json, with_receipts
-from node.replica_places import KEY, RECEIVE_USER, Places, Replica, Terms, well_formed
+from node.replica_places import KEY, RECEIVE_USER, RECEIVED, Places, Replica, Terms, well_formed
 from node.transfers import Workers
 from node.version_gates import VersionGates
 from replication.errors import Interrupted, KeyChanged, TransferFailed, of_zfs
@@ -273,13 +273,19 @@ class Replicas:
         return Refusal(error.code, error.text, hint, exit=1)
 
     async def _hold_all(self, replica: Replica) -> None:
-        """A crash between receiving and confirming leaves a snapshot without its hold: make up for it."""
-        bare = [one.full_name for one in replica.look.snapshots if not one.holds] if replica.look else []
+        """A crash between receiving and confirming leaves a snapshot without its hold or receipt: make up for it."""
+        stored = replica.look.snapshots if replica.look else ()
+        bare = [one.full_name for one in stored if not one.holds]
+        unsigned = [one.full_name for one in stored if replica.look and one.name not in replica.look.notes]
+        if not (bare or unsigned):
+            return
+        self._places.forget(replica.dataset)
         if bare:
-            self._places.forget(replica.dataset)
             # What the keeper let go since that look needs no hold; the others have it now.
             with contextlib.suppress(errors.NotFound):
                 await self._zfs.hold(FLOOR_HOLD, bare)
+        if unsigned and replica.dataset not in self._receiving:  # else that is about to be done
+            await self._zfs.set_all(unsigned, {RECEIVED: str(int(self._now()))})
 
     def _judge(self, replica: Replica, offer: Offer) -> None:
         """Whether the offer fits what is here. Raises Refusal."""

@@ -11,7 +11,7 @@ import pytest
 from mesh.link_errors import Refusal
 from node.errors import Exit, MeshkeepError
 from node.job import Job
-from node.replica_places import Terms
+from node.replica_places import RECEIVED, Terms
 from node.replicator import RuleSpec
 from replication.guard import FLOOR_HOLD, cursor_name, hold_tag
 from tests.fakes.pair import CLOUD, HOME, OLD, PASSPHRASE, ROOT, Pair, dump, served
@@ -395,7 +395,9 @@ class TestConflicts:
         await pair.snap("a")
         await pair.replicate()
         await pair.cloud.snapshot([f"{REPLICA}@foreign"])
-        await pair.cloud.hold(FLOOR_HOLD, [f"{REPLICA}@foreign"])  # as what a crash left bare is, when it is seen
+        # As what a crash left bare is, when it is seen:
+        await pair.cloud.hold(FLOOR_HOLD, [f"{REPLICA}@foreign"])
+        await pair.cloud.set(f"{REPLICA}@foreign", {RECEIVED: "1700000000"})
         await pair.snap("b")
         await self.changed_nothing(pair, "diverged")
 
