@@ -6,6 +6,7 @@ It looks at the disks, and asks the product only for what the product says.
 from dataclasses import dataclass, field
 
 from node.job import Job
+from node.replica_places import RECEIVED
 from replication.guard import FLOOR_HOLD, cursor_name, hold_tag
 from tests.fakes.pair import CLOUD, HOME, ROOT
 from tests.fakes.zfs import FakeZfs
@@ -142,8 +143,12 @@ class Judge:
             if newest is not None and (not there or there[-1].guid != newest.guid):
                 raise Broken(f"{job.dataset}@{newest.name} never arrived on {job.target}")
             for snap in there:
-                if FLOOR_HOLD not in snap.holds and snap.guid not in self.strangers:
+                if snap.guid in self.strangers:
+                    continue
+                if FLOOR_HOLD not in snap.holds:
                     raise Broken(f"@{snap.name} on {job.target} is not held")
+                if RECEIVED not in snap.properties:
+                    raise Broken(f"@{snap.name} on {job.target} has no receipt")
             self._nothing_left_at_home(job, node, there)
             replica = self._replica(job)
             if replica is not None and replica.partial is not None:
