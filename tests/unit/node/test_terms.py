@@ -352,6 +352,7 @@ class TestAThief:
         assert await world.floor() == (90, "invite")
 
     async def test_nor_by_having_it_heard_while_the_clock_is_set_back(self, world: World) -> None:
+        await world.days(20)
         world.error = -8 * DAY
         await world.ask(days=40)
         world.error = 0
@@ -364,6 +365,16 @@ class TestAThief:
             world.error += DAY
             await world.days(1 / 24)
         assert await world.floor() == (90, "invite")
+
+    async def test_nor_where_all_floors_are_shorter_than_the_seven_days(self, world: World) -> None:
+        world.policy = replace(POLICY, floor=HOUR)
+        await world.verbs["cloud"].shorten(request(floor=2 * DAY))
+        await world.ask(days=1)
+        world.error = DAY
+        await world.days(6.5)
+        assert await world.floor() == (2, "console")
+        await world.days(1)
+        assert await world.floor() == (1, "recovery key")
 
     async def test_nor_by_losing_what_the_vault_remembers(self, world: World) -> None:
         await world.ask(days=40)
