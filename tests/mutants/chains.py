@@ -40,7 +40,7 @@ CHAINS = (
         "a worker that died in a chain takes the holds of what it stored along",
         "node/receipts.py",
         "        if self.missing:  # a worker",
-        "        if self._work is None and self.missing:  # a worker",
+        "        if not self._offer.steps:  # a worker",
         _CHAINS,
     ),
     Mutant(

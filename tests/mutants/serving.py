@@ -9,6 +9,7 @@ _SETTINGS = "tests/unit/node/test_settings.py"
 _NFS = "tests/unit/node/test_nfs.py"
 _REPLICAS = "tests/unit/node/test_replicas.py"
 _REPLICATOR = "tests/unit/node/test_replicator.py"
+_CHAINS = "tests/unit/node/test_chains.py"
 _GUARD_ORDER = "tests/unit/node/test_guard_order.py"
 _RIGHTS = "tests/unit/node/test_replica_rights.py"
 _MANIFESTS = "tests/unit/node/test_manifests.py"
@@ -112,7 +113,7 @@ SERVING = (
         "node/receipts.py",
         "await self._zfs.hold(FLOOR_HOLD, names)",
         "await self._zfs.hold(FLOOR_HOLD, [])",
-        _REPLICATOR,
+        _CHAINS,
     ),
     Mutant(
         "a node reads the replicas of another",

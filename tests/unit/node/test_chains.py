@@ -383,6 +383,37 @@ class TestBrokenInTheMiddle:
         await everything_is_in_order(pair)
         assert pair.asked.count("replica.receive") == 2
 
+    async def test_what_was_not_found_is_looked_for_before_anything_goes_on_from_it(
+        self, pair: Pair, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("node.chain.CHUNK", 2)
+        receive, answers = pair.replicas.receive, iter([1])
+
+        async def fewer(owners: Sequence[str], args: dict[str, Any], stream: Any) -> dict[str, Any]:
+            answer = await receive(owners, args, stream)
+            return {**answer, "received": answer["received"][: next(answers, None)]}
+
+        monkeypatch.setattr(pair.replicas, "receive", fewer)
+        pair.asked.clear()
+        await pair.replicate()
+        await everything_is_in_order(pair)
+        send, look = "replica.receive", "replica.states"
+        assert pair.asked == [look, send, look, send, send, look]
+
+    async def test_what_a_worker_could_not_say_is_found_all_the_same(
+        self, pair: Pair, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        receive = pair.storing.receive
+
+        async def silent(sock: Any, **job: Any) -> Any:
+            return await receive(sock, **{**job, "on_step": None})
+
+        monkeypatch.setattr(pair.storing, "receive", silent)
+        report = await pair.replicate()
+        assert report.steps == 5
+        assert pair.asked.count("replica.receive") == 2, "@a, and the others at once"
+        await everything_is_in_order(pair)
+
     @pytest.mark.parametrize("said", [None, [{}], [{"guid": "x"}], "all"])
     async def test_an_answer_that_makes_no_sense_is_said(
         self, pair: Pair, monkeypatch: pytest.MonkeyPatch, said: object

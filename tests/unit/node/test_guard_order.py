@@ -86,3 +86,14 @@ async def test_a_base_that_is_only_held(pair: Pair, left: int) -> None:
     await pair.home.destroy_bookmarks([mark.full_name for mark in await pair.home.bookmarks("tank/home")])
     await run_until_the_crash(pair, left)
     assert await base_is_kept(pair)
+
+
+@pytest.mark.parametrize("left", range(4))
+async def test_a_base_that_is_only_held_where_there_is_nothing_to_send(pair: Pair, left: int) -> None:
+    await pair.replicate()
+    await pair.home.hold(hold_tag(CLOUD), ["tank/home@b"])
+    await pair.home.destroy_bookmarks([mark.full_name for mark in await pair.home.bookmarks("tank/home")])
+    await run_until_the_crash(pair, left)
+    assert await base_is_kept(pair)
+    held = hold_tag(CLOUD) in await pair.home.holds("tank/home@b")
+    assert held is (left < 2), "a run made the bookmark, and then let the hold go"
