@@ -14,7 +14,7 @@ from node.errors import Exit, MeshkeepError
 from node.testimony import Testimony
 from replication.ledger import Ledger
 from replication.returning import Account, Age, Expected, age, expected, sort_out, together
-from replication.rotation import original
+from replication.rotation import is_aside, original
 
 State = Literal["listed", "unlisted"]
 
@@ -81,9 +81,9 @@ async def vouched_all(
 
 
 def check_age(copy: Copy) -> None:
-    """Raises MeshkeepError where it is known that newer snapshots were sent."""
+    """Raises MeshkeepError where it is known that newer snapshots were sent; a replica kept aside never is the newest."""
     told = copy.vouched.age if copy.vouched is not None else None
-    if told is None or told.state != "stale":
+    if told is None or told.state != "stale" or is_aside(copy.dataset):
         return
     seen = ", ".join(node for node, _ in told.by) or "the list"
     raise MeshkeepError(
