@@ -47,7 +47,9 @@ BEGINNING = (
     Mutant(
         "what is written while a dataset is copied is left behind",
         "node/encrypt.py",
-        "            await self._snapshot(state)\n            await self._catch_up(state, progress)\n            source, made",
+        "            await self._snapshot(state)\n"
+        "            await self._catch_up(state, progress)\n"
+        "            source, made",
         "            source, made",
         _ENCRYPT,
     ),
