@@ -81,7 +81,7 @@ async def vouched_all(
 
 
 def check_age(copy: Copy) -> None:
-    """Raises MeshkeepError where it is known that newer snapshots were sent; a replica kept aside never is the newest."""
+    """Raises MeshkeepError where it is known that newer snapshots were sent. One that was kept aside is old anyhow."""
     told = copy.vouched.age if copy.vouched is not None else None
     if told is None or told.state != "stale" or is_aside(copy.dataset):
         return
