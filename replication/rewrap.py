@@ -53,7 +53,7 @@ def _with_wrap(payload: bytes, archived: bytes) -> bytes:
     made = payload
     for old, new in ((now.master_key, then.master_key), (now.hmac_key, then.hmac_key), (now.iv, then.iv),
                      (now.mac, then.mac)):  # fmt: skip
-        made = _exchanged(made, 0, old, new)
+        made = _exchanged(made, 0, _array(payload, old), _array(payload, new))
     for name, was, will in zip(_NUMBERS, _numbers(now), _numbers(then), strict=True):
         order = "<" if payload[:2] == b"\0\1" else ">"
         at = made.find(name.encode() + b"\0") if payload[0] == 0 else made.find(name.encode())
@@ -61,6 +61,11 @@ def _with_wrap(payload: bytes, archived: bytes) -> bytes:
     if crypt_payload(made) != wanted:
         raise CannotRewrap("the wraps are not of one form")
     return made
+
+
+def _array(payload: bytes, data: bytes) -> bytes:
+    """As it stands in the payload: XDR has four bytes for each."""
+    return data if payload[0] == 0 else b"".join(struct.pack(">I", byte) for byte in data)
 
 
 def _numbers(key: KeyMaterial) -> tuple[int, int, int]:
