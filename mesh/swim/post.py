@@ -1,5 +1,7 @@
 """What goes out: every datagram says what is held against its receiver, then passes on rumours."""
 
+from itertools import islice
+
 from mesh.swim.model import Rng, SwimConfig
 from mesh.swim.roster import Member, Roster
 from mesh.swim.rumours import Rumours, retransmit_limit
@@ -79,7 +81,7 @@ class Post:
             free = room(self._config.max_datagram)
             updates += self._rumours.take(free - len(updates), limit)
             if introduce:
-                updates += self._introduction(to, updates)[: free - len(updates)]
+                updates += self._introduction(to, updates, free - len(updates))
         self.outbox.append((to, encode(Message(kind, sequence, self.incarnation, subject, tuple(updates)))))
 
     def _held_against(self, member: Member) -> list[Update]:
@@ -89,10 +91,8 @@ class Post:
             return [Update("left", member.id, member.incarnation, member.id)]
         return [Update("suspect", member.id, member.incarnation, self._me)]
 
-    def _introduction(self, to: str, told: list[Update]) -> list[Update]:
+    def _introduction(self, to: str, told: list[Update], count: int) -> list[Update]:
+        """Up to *count* others that are alive, beginning with any of them."""
         named = {to, *(update.about for update in told)}
-        return [
-            Update("alive", m.id, m.incarnation, m.id)
-            for m in self._roster
-            if m.state == "alive" and m.id not in named
-        ]
+        alive = (m for m in self._roster.from_anywhere() if m.state == "alive" and m.id not in named)
+        return [Update("alive", m.id, m.incarnation, m.id) for m in islice(alive, count)]

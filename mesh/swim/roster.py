@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, islice
 
 from mesh.swim.model import MemberState, Peer, Rng, State, SwimConfig, Via
 
@@ -71,12 +72,19 @@ class Roster:
         self._rng = rng
         self._members: dict[str, Member] = {}
         self._ring: list[str] = []
+        self._order: list[str] = []
 
     def __iter__(self) -> Iterator[Member]:
         return iter(self._members.values())
 
     def __len__(self) -> int:
         return len(self._members)
+
+    def from_anywhere(self) -> Iterator[Member]:
+        """All of them once, beginning with any."""
+        start = int(self._rng.random() * len(self._order))
+        for id in chain(islice(self._order, start, None), islice(self._order, start)):
+            yield self._members[id]
 
     def get(self, member: str) -> Member | None:
         """The member of this id."""
@@ -95,6 +103,8 @@ class Roster:
                 self._members[id] = new[-1]
             else:
                 known.quiet = peer.quiet
+        if new or gone:
+            self._order = list(self._members)
         return new, gone
 
     def next_target(self) -> Member | None:
