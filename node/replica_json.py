@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
 
+from mesh.link_errors import Refusal
+from replication.errors import of_zfs
+from zfs.errors import ZfsError
 from zfs.model import Look, ResumeState, Snapshot
 
 
@@ -50,3 +53,19 @@ class Versions:
         version = blake2b(json.dumps(with_receipts(look)).encode(), digest_size=12).hexdigest()
         self._known[look.dataset.name] = (look.snapshots, look.notes, version)
         return version
+
+
+def error_as_json(error: Refusal | ZfsError) -> dict[str, Any]:
+    """As a frame has it."""
+    if isinstance(error, ZfsError):
+        return {"code": of_zfs(error).code, "text": str(error), "try": "", "exit": 1}
+    return {"code": error.code, "text": error.text, "try": error.hint, "exit": error.exit}
+
+
+def too_long(source: str) -> Refusal:
+    """For a replica whose list would not fit into an answer."""
+    return Refusal(
+        "too_many_snapshots",
+        f"more snapshots are stored of {source} than can be told of in one answer",
+        "keep fewer: meshkeep vault keep",
+    )

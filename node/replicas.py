@@ -19,7 +19,7 @@ from node.aside import parse as parse_rotation
 from node.key_archive import KeyArchive, Pending, short
 from node.offers import Offer, SendBack, dataset_of, states_asked
 from node.receipts import Receipts
-from node.replica_json import Versions, resume_as_json, with_receipts
+from node.replica_json import Versions, error_as_json, resume_as_json, too_long, with_receipts
 from node.replica_places import KEY, RECEIVE_USER, RECEIVED, Places, Replica, Terms, well_formed
 from node.transfers import Workers
 from node.version_gates import VersionGates
@@ -118,10 +118,10 @@ class Replicas:
                     raise found
                 told[source] = await self._state(found, rooms, asked[source])
             except (Refusal, errors.ZfsError) as error:
-                told[source] = {"error": _as_refusal(error)}
+                told[source] = {"error": error_as_json(error)}
             size = len(json.dumps(told[source]))
             if size > ANSWER:
-                told[source] = {"error": _as_refusal(_too_long(source))}
+                told[source] = {"error": error_as_json(too_long(source))}
             elif size > room:
                 del told[source]
                 break
@@ -414,18 +414,3 @@ class Replicas:
                 f"{offer.dataset} needs about {offer.size} bytes and {available} are free for its owner",
                 "raise the quota or add disks on the target; replication goes on by itself",
             )
-
-
-def _as_refusal(error: Refusal | errors.ZfsError) -> dict[str, Any]:
-    """As a frame has it."""
-    if isinstance(error, errors.ZfsError):
-        return {"code": of_zfs(error).code, "text": str(error), "try": "", "exit": 1}
-    return {"code": error.code, "text": error.text, "try": error.hint, "exit": error.exit}
-
-
-def _too_long(source: str) -> Refusal:
-    return Refusal(
-        "too_many_snapshots",
-        f"more snapshots are stored of {source} than can be told of in one answer",
-        "keep fewer: meshkeep vault keep",
-    )

@@ -245,11 +245,14 @@ class Replicator:
         left = list(jobs)
         while left:
             first_time = {(job.dataset, job.target) for job in left if not job.stored}
-            wave = [job for job in left if first_time.isdisjoint(_ancestors(job))]
+            later: list[Job] = []
             async with asyncio.TaskGroup() as group:
-                for job in wave:
-                    group.create_task(one(job))
-            left = [job for job in left if job not in wave]
+                for job in left:
+                    if first_time.isdisjoint(_ancestors(job)):
+                        group.create_task(one(job))
+                    else:
+                        later.append(job)
+            left = later
         return outcomes
 
     async def run_once(self, job: Job) -> Report:

@@ -15,7 +15,7 @@ from node import looks
 from node.chain import CHUNK
 from node.errors import MeshkeepError
 from node.replica_places import RECEIVED
-from node.replicator import Replicator, RuleSpec
+from node.replicator import POLL, Replicator, RuleSpec, _until_all_look
 from replication.guard import FLOOR_HOLD, cursor_name, hold_tag
 from tests.fakes.pair import CLOUD, HOME, PASSPHRASE, ROOT, Pair, served
 from tests.fakes.zfs import FakeZfs
@@ -199,9 +199,22 @@ class TestHowOftenIsAsked:
         assert 3 < len(world.pair.asked) < 15
         assert {job.state for job in world.pair.replicator.jobs} == {"ok"}
 
-    async def test_all_jobs_of_all_targets_look_in_the_same_moment(self) -> None:
-        from node.replicator import POLL, _until_all_look
+    async def test_a_replica_that_no_answer_could_hold_is_said_and_the_others_go_on(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await world.put("tank/many", "tank/few")
+        one = world.pair.cloud.state.nodes[f"{ROOT}/{HOME}/tank/many"]
+        first = one.snapshots["a"]
+        one.snapshots |= {f"s{n}": replace(first, name=f"s{n}", guid=n, createtxg=n) for n in range(1, 50)}
+        monkeypatch.setattr("node.replicas.ANSWER", 2000)
+        world.replicate("tank/many", "tank/few")
+        outcomes = await world.pair.replicator.run_tree(world.pair.replicator.jobs)
+        refused = outcomes["tank/many", "cloud"]
+        assert isinstance(refused, MeshkeepError)
+        assert refused.code == "too_many_snapshots"
+        assert not isinstance(outcomes["tank/few", "cloud"], MeshkeepError)
 
+    async def test_all_jobs_of_all_targets_look_in_the_same_moment(self) -> None:
         now = asyncio.get_running_loop().time()
         moments = {round(now + _until_all_look(POLL), 1) for _ in range(3)}
         assert len(moments) == 1
