@@ -227,7 +227,14 @@ class Runs:
             raise PeerBroke(peer.address, f"its answer makes no sense: {error!r}") from error
         if self._sent is not None:
             stored = [(one.guid, one.name) for one in there.snapshots]
-            await self._sent.shown(job.dataset, peer.id, look.snapshots, stored, raw=job.began_raw is True)
+            await self._sent.shown(
+                job.dataset,
+                peer.id,
+                look.snapshots,
+                stored,
+                encrypted=look.dataset.encrypted,
+                claimed=job.began_raw is True,
+            )
         return history_of(look), there
 
     async def _lose_patience(self, job: Job, peer: Peer, source: SourceHistory) -> None:

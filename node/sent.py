@@ -40,6 +40,7 @@ class _Out:
     name: str
     key: str | None
     bytes: int | None
+    raw: bool
 
 
 class Sent:
@@ -54,6 +55,7 @@ class Sent:
         self._out: dict[str, dict[int, _Out]] = {}
         self._damaged: dict[str, str] = {}
         self._failed: dict[str, str] = {}
+        self._torn: set[str] = set()
         self._all_read = False
         self.changed: Callable[[], None] = lambda: None
 
@@ -69,7 +71,7 @@ class Sent:
             key = material.fingerprint() if material is not None else None
         bytes_of_each = size if len(streams) == 1 else None
         self._out.setdefault(dataset, {}).update(
-            {guid: _Out(name, key, bytes_of_each) for guid, name in streams.items()}
+            {guid: _Out(name, key, bytes_of_each, raw=key is not None) for guid, name in streams.items()}
         )
 
     async def shown(
@@ -79,17 +81,21 @@ class Sent:
         here: Sequence[Snapshot],
         there: Iterable[tuple[int, str]],
         *,
-        raw: bool,
+        encrypted: bool,
+        claimed: bool,
     ) -> None:
         """*target* (a node id) shows these (guid, name): what is also *here*, or was when it went out, is entered once.
 
         A name is the one that it was sent under, or has here; what is shown under another is not entered. What cannot
-        be entered is told and tried at the next look: it never holds replication up.
+        be entered is told and tried at the next look: it never holds replication up. What nobody saw go out is entered
+        only where what is here is *encrypted* as the target *claimed* that what it has is.
         """
         shown = dict(there)
         self._held[dataset, target] = frozenset(shown)
         try:
-            await self._enter(dataset, target, [one for one in here if one.guid in shown], shown, raw)
+            await self._enter(
+                dataset, target, [one for one in here if one.guid in shown], shown, encrypted, claimed
+            )
         except (errors.ZfsError, OSError) as error:
             log.warning("what was sent of %s is not listed: %s", dataset, error)
             self._failed[dataset] = str(error)
@@ -97,25 +103,38 @@ class Sent:
             self._failed.pop(dataset, None)
 
     async def _enter(
-        self, dataset: str, target: str, both: Sequence[Snapshot], shown: Mapping[int, str], raw: bool
+        self,
+        dataset: str,
+        target: str,
+        both: Sequence[Snapshot],
+        shown: Mapping[int, str],
+        encrypted: bool,
+        claimed: bool,
     ) -> None:
-        known, out = self.ledger(dataset) or begin(dataset), self._out.get(dataset, {})
-        new = []
-        for one in sorted(both, key=lambda one: one.createtxg):
-            went = out.get(one.guid, _Out(one.name, None, None))
-            if went.name == shown[one.guid] and not known.lists(one.guid, went.name):
-                new.append((one, went))
-        if not new:
+        out = self._out.get(dataset, {})
+
+        def new() -> list[tuple[Snapshot, _Out]]:
+            known = self.ledger(dataset) or begin(dataset)
+            found = [(one, out.get(one.guid, _Out(one.name, None, None, raw=encrypted))) for one in both]
+            return [
+                (one, went)
+                for one, went in sorted(found, key=lambda pair: pair[0].createtxg)
+                if went.name == shown[one.guid]
+                and not known.lists(one.guid, went.name)
+                and (one.guid in out or encrypted == claimed)
+            ]
+
+        if not new():
             return
-        ivsets = await self._zfs.ivset_guids(dataset) if raw else {}
+        ivsets = await self._zfs.ivset_guids(dataset) if encrypted else {}
         now, entries = int(self._now()), []
-        for one, went in new:
-            ivset = ivsets.get(one.name)
-            if raw and ivset is None:
+        for one, went in new():  # another target may have shown it meanwhile
+            ivset = ivsets.get(one.name) if went.raw else None
+            if went.raw and ivset is None:
                 continue  # older than the property, or gone: it cannot be vouched for
             entries.append(Entry(one.guid, went.name, one.creation, ivset, went.key, went.bytes, target, now))
         if entries:
-            self._append(known, entries)
+            self._append(self.ledger(dataset) or begin(dataset), entries)
             for entry in entries:
                 out.pop(entry.guid, None)
 
@@ -123,14 +142,16 @@ class Sent:
         grown = known.added(entries)
         kept = self._compacted(grown)
         path = self._path(known.dataset)
-        if kept is not grown or not path.exists():
+        if kept is not grown or not path.exists() or known.dataset in self._torn:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_durably(path, _whole(kept))
         else:
+            self._torn.add(known.dataset)  # a disk that is full takes half a line
             with path.open("ab") as file:
                 file.write(b"".join(_line(asdict(entry)) for entry in entries))
                 file.flush()
                 os.fsync(file.fileno())
+        self._torn.discard(known.dataset)
         self._lists[known.dataset] = kept
         self.changed()
 

@@ -75,8 +75,8 @@ RETURNING = (
     Mutant(
         "a target gives a snapshot the name that it likes",
         "node/sent.py",
-        "if went.name == shown[one.guid] and",
-        "if went.name and",
+        "if went.name == shown[one.guid]\n",
+        "if went.name\n",
         _SENT,
     ),
     Mutant(

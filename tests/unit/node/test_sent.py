@@ -1,5 +1,6 @@
 """What targets were seen to hold is listed on disk, by facts that are the source's own."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -72,8 +73,62 @@ class TestEntering:
 
     async def test_a_target_that_claims_more_or_other_names_enters_nothing(self, pair: Pair) -> None:
         here = await pair.home.snapshots("tank/home")
-        await pair.sent.shown("tank/home", CLOUD, here, [(4711, "ghost"), (here[0].guid, "c")], raw=True)
+        await pair.sent.shown(
+            "tank/home", CLOUD, here, [(4711, "ghost"), (here[0].guid, "c")], encrypted=True, claimed=True
+        )
         assert listed(pair.sent) == []
+
+    async def test_a_target_that_claims_another_form_enters_nothing_that_was_not_seen_to_go_out(
+        self, pair: Pair
+    ) -> None:
+        here = await pair.home.snapshots("tank/home")
+        shown = [(one.guid, one.name) for one in here]
+        await pair.sent.shown("tank/home", CLOUD, here, shown, encrypted=True, claimed=False)
+        assert listed(pair.sent) == []
+
+    async def test_two_targets_at_once_lose_nothing_of_each_other(
+        self, pair: Pair, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real, gate = pair.home.ivset_guids, asyncio.Event()
+
+        async def slow(dataset: str) -> dict[str, int]:
+            await gate.wait()
+            return await real(dataset)
+
+        monkeypatch.setattr(pair.home, "ivset_guids", slow)
+        here = await pair.home.snapshots("tank/home")
+        shown = [(one.guid, one.name) for one in here]
+        looks = [
+            pair.sent.shown("tank/home", node, here, some, encrypted=True, claimed=True)
+            for node, some in (("one", shown[:2]), ("two", shown), ("three", shown[2:]))
+        ]
+        running = asyncio.gather(*looks)
+        await asyncio.sleep(0)
+        gate.set()
+        await running
+        assert sorted(one.name for one in listed(pair.sent)) == ["a", "b", "c"]
+        assert listed(again(pair)) == listed(pair.sent)
+
+    async def test_a_disk_that_was_full_is_written_anew(
+        self, pair: Pair, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await pair.replicate()
+        (path,) = (pair.archive / "sent").glob("*.jsonl")
+
+        def full(_: int) -> None:
+            with path.open("ab") as file:
+                file.write(b'{"half')
+            raise OSError(28, "No space left on device")
+
+        await pair.snap("d")
+        with monkeypatch.context() as patched:
+            patched.setattr("node.sent.os.fsync", full)
+            here = await pair.home.snapshots("tank/home")
+            shown = [(one.guid, one.name) for one in here]
+            await pair.sent.shown("tank/home", CLOUD, here, shown, encrypted=True, claimed=True)
+        assert [one.code for one in pair.sent.problems()] == ["sent_not_listed"]
+        await pair.replicate()
+        assert [one.name for one in listed(again(pair))] == ["a", "b", "c", "d"]
 
     async def test_what_was_stored_before_there_was_a_list_is_entered_from_here(self, pair: Pair) -> None:
         pair.replicator._runs._sent = None
@@ -184,7 +239,7 @@ class TestBounds:
         new = self.snapshots(zfs, 99_999)
         shown = [*((guid, f"s{guid - 1}") for guid in held), (99_999, "new99999")]
         whole = sent._lists["tank/big"]
-        await sent.shown("tank/big", "cloud", new, shown, raw=False)
+        await sent.shown("tank/big", "cloud", new, shown, encrypted=False, claimed=False)
         kept = sent._lists["tank/big"]
         assert len(kept.entries) == left
         assert kept.head.count == COMPACT_AT + 1
@@ -195,12 +250,26 @@ class TestBounds:
         zfs = FakeZfs(clock=lambda: 0.0, pools={"tank": 1 << 30})
         sent = Sent(zfs, tmp_path, lambda: 0.0)
         self.fill(sent, tmp_path, COMPACT_AT)
-        await sent.shown("tank/big", "nas", self.snapshots(zfs, 99_999), [(99_999, "new99999")], raw=False)
+        await sent.shown(
+            "tank/big",
+            "nas",
+            self.snapshots(zfs, 99_999),
+            [(99_999, "new99999")],
+            encrypted=False,
+            claimed=False,
+        )
         assert len(sent._lists["tank/big"].entries) == COMPACT_AT + 1
 
     async def test_there_is_an_end_to_it_all_the_same(self, tmp_path: Path) -> None:
         zfs = FakeZfs(clock=lambda: 0.0, pools={"tank": 1 << 30})
         sent = Sent(zfs, tmp_path, lambda: 0.0)
         self.fill(sent, tmp_path, MOST)
-        await sent.shown("tank/big", "nas", self.snapshots(zfs, 99_999), [(99_999, "new99999")], raw=False)
+        await sent.shown(
+            "tank/big",
+            "nas",
+            self.snapshots(zfs, 99_999),
+            [(99_999, "new99999")],
+            encrypted=False,
+            claimed=False,
+        )
         assert len(sent._lists["tank/big"].entries) == MOST
