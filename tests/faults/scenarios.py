@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from node.replicator import RuleSpec
-from tests.fakes.pair import HOME, ROOT
+from replication.guard import hold_tag
+from tests.fakes.pair import CLOUD, HOME, ROOT
 from tests.faults.judge import Judge
 from tests.faults.points import Point, Strike
 
@@ -45,6 +46,16 @@ async def from_a_bookmark(judge: Judge) -> None:
     await judge.world.run()
     await judge.snap("b", "c")
     assert await judge.destroy("tank/home", "a") == ["a"]
+
+
+async def base_only_held(judge: Judge) -> None:
+    """As a replica that was adopted has it: a hold, and no bookmark yet."""
+    await first(judge)
+    await judge.world.run()
+    await judge.snap("b", "c")
+    await judge.world.home.hold(hold_tag(CLOUD), ["tank/home@a"])
+    marks = await judge.world.home.bookmarks("tank/home")
+    await judge.world.home.destroy_bookmarks([mark.full_name for mark in marks])
 
 
 async def _cut(judge: Judge, number: int = 0) -> None:
@@ -144,6 +155,7 @@ SCENARIOS = (
     Scenario("newest only", first_three, (RuleSpec("tank/home", "cloud", initial="newest"),)),
     Scenario("chain of five", chain),
     Scenario("from a bookmark", from_a_bookmark),
+    Scenario("base only held", base_only_held),
     Scenario("resume the first", resume_the_first),
     Scenario("resume in a chain", resume_in_a_chain),
     Scenario("begun and gone", begun_and_gone),

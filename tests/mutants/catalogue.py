@@ -2,6 +2,7 @@
 
 from tests.mutants.beginning import BEGINNING
 from tests.mutants.chains import CHAINS
+from tests.mutants.faults import FAULTS
 from tests.mutants.forgetting import FORGETTING
 from tests.mutants.governing import GOVERNING
 from tests.mutants.keeping import KEEPING
@@ -15,6 +16,7 @@ from tests.mutants.serving import SERVING
 from tests.mutants.trusting import TRUSTING
 
 MUTANTS = (
+    *FAULTS,
     *BEGINNING,
     *CHAINS,
     *FORGETTING,
