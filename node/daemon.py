@@ -95,8 +95,8 @@ from node.verbs import DataVerbs
 from node.version import version
 from node.version_gates import VersionGates
 from node.wrap_back import WrapBack
-from node.wrap_verbs import WrapVerbs
 from node.wrap_rounds import WrapRounds
+from node.wrap_verbs import WrapVerbs
 from zfs.errors import NotFound, ZfsError
 from zfs.libzfs import LibZfs
 from zfs.model import Dataset
