@@ -28,7 +28,7 @@ class Fletcher:
 
     def add(self, data: bytes) -> None:
         a, b, c, d = self._sums
-        for word in struct.unpack(f"<{len(data) // 4}I", data):
+        for (word,) in struct.iter_unpack("<I", data[: len(data) // 4 * 4]):
             a += word
             b += a
             c += b
