@@ -25,8 +25,6 @@ PROGRESS_SECONDS = 0.5
 WATCH_SECONDS = 10.0
 WAKE_BYTES = 256 << 10
 """What must have arrived before a waiting receiver is woken: waking for each packet costs more than the data does."""
-LOOK_EVERY = 16
-"""Chunks that may pass before the cancel descriptor is looked at again."""
 
 Progress = Callable[[int], None]
 
@@ -59,7 +57,6 @@ class Mover:
     stop_fd: int | None = None
     moved: int = field(default=0, init=False)
     _reported: float = field(default=float("-inf"), init=False)
-    _passed: int = field(default=0, init=False)
     _bucket: TokenBucket | None = field(default=None, init=False)
     _pausing: select.poll = field(init=False)
 
@@ -130,9 +127,7 @@ class Mover:
             self._report()
 
     def _allowance(self) -> int:
-        if self._passed % LOOK_EVERY == 0:
-            self._poll(self._pausing, 0)
-        self._passed += 1
+        self._poll(self._pausing, 0)
         while self._bucket:
             allowed = self._bucket.allowance(self.clock())
             if allowed:

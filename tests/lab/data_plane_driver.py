@@ -46,7 +46,8 @@ async def outcome_of(transfer: Transfer[Any]) -> dict[str, Any]:
     try:
         return as_json(await transfer.outcome())
     except TransferFailed as error:
-        return {"bytes": transfer.bytes, "code": error.code, "text": error.text}
+        said = {} if transfer.said is None else as_json(transfer.said)
+        return {**said, "bytes": transfer.bytes, "code": error.code, "text": error.text}
 
 
 async def in_time(work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
