@@ -3,11 +3,14 @@
 That ZFS takes it is shown in a guest (tests/lab/test_failback.py).
 """
 
+import base64
+import json
 import os
 import random
 import struct
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -38,14 +41,15 @@ def sums(data: bytes) -> bytes:
 
 
 def stream_of(key: KeyMaterial, encode: Encode = native) -> bytes:
-    """BEGIN, a freed range, a block, END, as dump_record writes them."""
+    """BEGIN, a freed range, an object and its block, END, as dump_record writes them."""
     payload = payload_of(key, encode)
     features = Feature.LZ4 | Feature.COMPRESSED | Feature.LARGE_DNODE | Feature.RAW
     begin = struct.pack(
         "<IIQQQIIQQ", 0, len(payload), 0x2F5BACBAC, (int(features) << 2) | 1, 5, 2, 12, GUID, 66
     )
     made = (begin + b"tank/back@w").ljust(HEADER_SIZE, b"\0") + payload
-    for record in (records.free_objects(GUID, 1, 5), records.write(GUID, bytes(range(64)) * 8)):
+    block = records.write(GUID, bytes(range(64)) * 8)
+    for record in (records.free_objects(GUID, 1, 5), records.object_record(GUID, 1), block):
         head, body = record[:280], record[HEADER_SIZE:]
         made += head
         made += sums(made)
@@ -98,3 +102,12 @@ def test_a_stream_that_is_not_whole_is_refused_wherever_it_was_cut() -> None:
             rewrapped(whole[:end], payload_of(THEN))
     with pytest.raises(CannotRewrap, match="follows"):
         rewrapped(whole + b"more", payload_of(THEN))
+
+
+def test_it_makes_the_bytes_that_a_real_zfs_took() -> None:
+    """From a guest with OpenZFS 2.3: `taken` was received, and the passphrase of `archived` opened it then."""
+    found = json.loads(Path(__file__).with_name("rewrapped.json").read_text())
+    stream, archived, taken = (base64.b64decode(found[name]) for name in ("stream", "archived", "taken"))
+    assert rewrapped(stream, archived) == taken
+    own = stream[HEADER_SIZE : HEADER_SIZE + read_begin(stream[:HEADER_SIZE]).payload_size]
+    assert rewrapped(stream, own) == stream, "the sums are not those that ZFS itself reckons"
