@@ -22,6 +22,9 @@ from replication.pace import TokenBucket
 PIPE_SIZE = 1 << 20
 CHUNK = 1 << 20
 PROGRESS_SECONDS = 0.5
+LINGER_SECONDS = 0.2
+"""After which less than `WAKE_BYTES` is taken too: a small stream must not wait for a large one behind it."""
+
 WATCH_SECONDS = 10.0
 WAKE_BYTES = 256 << 10
 """What must have arrived before a waiting receiver is woken: waking for each packet costs more than the data does."""
@@ -102,7 +105,7 @@ class Mover:
             try:
                 count = sock.recv_into(into, room)
             except BlockingIOError:
-                self._wait(sock.fileno(), select.POLLIN, sink)
+                self._wait(sock.fileno(), select.POLLIN, sink, linger=LINGER_SECONDS)
                 continue
             self._count(count)
             return count
@@ -135,17 +138,19 @@ class Mover:
             self._poll(self._pausing, self._bucket.delay())
         return CHUNK
 
-    def _wait(self, fd: int, event: int, sink: int | None) -> None:
-        """Until *fd* is ready. Nobody reading *sink* ends it too, even while there is nothing to move."""
+    def _wait(self, fd: int, event: int, sink: int | None, linger: float | None = None) -> None:
+        """Until *fd* is ready, or *linger* seconds have passed. Nobody reading *sink* ends it too, even while there is
+        nothing to move.
+        """
         poller = self._poller()
         if sink is not None:
             poller.register(sink, 0)
         poller.register(fd, event)
         while True:
-            ready = self._poll(poller, WATCH_SECONDS)
+            ready = self._poll(poller, WATCH_SECONDS if linger is None else linger)
             if sink is not None and ready.get(sink, 0) & (select.POLLERR | select.POLLHUP):
                 raise BrokenPipeError(errno.EPIPE, "nobody reads any more")
-            if fd in ready:
+            if fd in ready or linger is not None:
                 return
             if not ready and self.watch:
                 self.watch()

@@ -4,6 +4,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
+from threading import Timer
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from replication.errors import Cancelled, PeerGone, Unsupported
 from replication.pace import TokenBucket
 from replication.silence import check_answering, keepalive, seconds_since_ack
-from replication.splice import Mover, wide_pipe
+from replication.splice import Mover, prepare, wide_pipe
 
 
 class Clock:
@@ -172,3 +173,19 @@ class TestSilence:
         with near, far:
             keepalive(near)
             check_answering(near)
+
+
+def test_a_little_is_read_too_though_no_more_comes() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        near = socket.create_connection(server.getsockname())
+        far, _ = server.accept()
+    with near, far:
+        prepare(far.fileno())
+        Timer(0.05, near.sendall, (b"a little",)).start()
+        buffer = memoryview(bytearray(100))
+        mover = Mover()
+        assert mover.read(far, buffer) == 8
+        assert bytes(buffer[:8]) == b"a little"
+        assert mover.moved == 8
+        near.close()
+        assert mover.read(far, buffer) == 0
