@@ -113,7 +113,7 @@ def test_a_key_that_a_thief_changed_and_somebody_approved_is_undone_at_restore(m
     home, cloud = mesh["home"], mesh["cloud"]
     home.put("/root/key", KEY)
     root = home.run("zfs get -H -o value encryptionroot tank/photos").stdout.strip()
-    original = sums(home, "/tank/photos")
+    original = [line for line in sums(home, "/tank/photos").splitlines() if " ./raw/" not in line]
     home.run(f"zfs change-key {root}", input=STOLEN + STOLEN)
     meshkeep(home, "snapshot", "take", "tank/photos", "--name", "stolen")
     refused = meshkeep(home, "replicate", "run", "tank/photos", "cloud", "--wait", check=False)
@@ -138,7 +138,7 @@ def test_a_key_that_a_thief_changed_and_somebody_approved_is_undone_at_restore(m
     assert done["opens"]
     assert not opened(home, "tank/rescued", STOLEN)
     mount(home, "tank/rescued")
-    assert sums(home, "/tank/rescued") == original
+    assert sums(home, "/tank/rescued").splitlines() == original, "the child was not asked for"
     listed = cloud.run("zfs list -H -o name").stdout.split()
     place = next(one for one in listed if one.endswith("/tank/photos"))
     assert not opened(cloud, place), "the copy itself was touched"
