@@ -449,17 +449,20 @@ def _refused(function: Callable[..., object], *arguments: object) -> dict[str, Z
 
 
 def _hold(tag: bytes, snapshots: list[str]) -> list[str]:
-    """Hold them, or none if one cannot be; those that *tag* holds already are left out. The missing ones."""
+    """Hold them, or none if one cannot be; those that *tag* holds already are left out. The missing ones.
+
+    ZFS tells of the first that is held already, and of no other (dsl_dataset_user_hold_check).
+    """
     wanted = {name.encode(): tag for name in snapshots}
-    try:
-        missing = lzc.lzc_hold(wanted)
-    except lzc_errors.HoldFailure as error:
-        there = {part.name for part in _parts(error) if isinstance(part, lzc_errors.HoldExists)}
-        if not there:
-            raise
-        wanted = {name: tag for name in wanted if name not in there}
-        missing = lzc.lzc_hold(wanted) if wanted else []
-    return [os.fsdecode(name) for name in missing]
+    while wanted:
+        try:
+            return [os.fsdecode(name) for name in lzc.lzc_hold(wanted)]
+        except lzc_errors.HoldFailure as error:
+            there = {part.name for part in _parts(error) if isinstance(part, lzc_errors.HoldExists)}
+            if not there & wanted.keys():
+                raise
+            wanted = {name: tag for name in wanted if name not in there}
+    return []
 
 
 def _program(pool: bytes, program: bytes, params: Mapping[bytes, object]) -> dict[str, int]:

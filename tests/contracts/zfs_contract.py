@@ -389,12 +389,15 @@ async def contract_hold_and_release_may_be_repeated(env: Env) -> None:
     await env.zfs.hold("t", [name + "@a"])
     await env.zfs.snapshot([name + "@b"])
     await env.zfs.hold("t", [name + "@a", name + "@b"])
+    await env.zfs.snapshot([name + "@c"])
+    await env.zfs.hold("t", [name + "@a", name + "@b", name + "@c"])
+    equal(await env.zfs.holds(name + "@c"), ["t"])
     await env.zfs.hold("u", [name + "@b"])
     equal([await env.zfs.holds(f"{name}@{short}") for short in "ab"], [["t"], ["t", "u"]])
     await raises(errors.NotFound, env.zfs.hold("v", [name + "@a", name + "@gone"]))
     await env.zfs.release("v", [name + "@a"])
     for _ in range(2):
-        await env.zfs.release("t", [name + "@a", name + "@b", name + "@gone"])
+        await env.zfs.release("t", [f"{name}@{short}" for short in ("a", "b", "c", "gone")])
     equal([await env.zfs.holds(f"{name}@{short}") for short in "ab"], [[], ["u"]])
     await env.zfs.release("u", [name + "@b"])
 
