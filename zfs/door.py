@@ -182,7 +182,9 @@ class Zfs(Protocol):
         ...
 
     async def change_key(self, dataset: str, passphrase: bytes) -> None:
-        """Make an encrypted dataset whose key is loaded an encryption root of its own; what inherits from it follows."""
+        """Make an encrypted dataset whose key is loaded an encryption root of its own; what inherits from it
+        follows.
+        """
         ...
 
     async def inherit_key(self, dataset: str) -> None:

@@ -55,7 +55,8 @@ class Rumours:
     def take(self, count: int, limit: int, skip: Iterable[Update] = ()) -> list[Update]:
         """Up to `count` to send once: the least sent first, and of those the newest (old news starve)."""
         left_out = set(skip)
-        passed, taken = [], []
+        passed: list[_Entry] = []
+        taken: list[_Entry] = []
         for sent in sorted(self._by_sent):
             heap = self._by_sent[sent]
             while heap and len(taken) < count:
