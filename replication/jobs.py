@@ -40,7 +40,7 @@ class SendJob:
 
 @dataclass(frozen=True, slots=True)
 class ReceiveStep:
-    """One stream to take as `snapshot` (full name), and what was announced of it. An ivset guid of None: any will do."""
+    """One stream to take as `snapshot` (full name), and what was announced of it. Ivset guid None: any will do."""
 
     snapshot: str
     to_guid: int

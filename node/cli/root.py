@@ -14,7 +14,9 @@ COMMANDS = {
     "policy": Lazy("node.cli.policy:policy", "Which snapshots are taken and kept, and why."),
     "prune": Lazy("node.cli.prune:prune", "Destroy what the policies do not keep."),
     "replicate": Lazy("node.cli.replicate:replicate", "Keep copies of a dataset on other nodes."),
-    "encrypt": Lazy("node.cli.encrypt:encrypt", "Make a plaintext dataset an encrypted one; the old one is kept."),
+    "encrypt": Lazy(
+        "node.cli.encrypt:encrypt", "Make a plaintext dataset an encrypted one; the old one is kept."
+    ),
     "jobs": Lazy("node.cli.jobs:jobs", "What is on its way to other nodes: list, show, watch, cancel."),
     "restore": Lazy("node.cli.restore:restore", "Bring back a file, a dataset or all of a host."),
     "share": Lazy("node.cli.share:share", "Share a dataset by NFS inside the mesh."),
@@ -26,7 +28,9 @@ COMMANDS = {
     "config": Lazy("node.cli.config:config", "Check or reload the configuration."),
     "key": Lazy("node.cli.key:key", "Keys of encrypted datasets; changes of them that wait for your word."),
     "vault": Lazy("node.cli.vault:vault", "Set up a host that only stores."),
-    "simulate": Lazy("node.cli.simulate:simulate", "Run the membership core in a simulated mesh of any size."),
+    "simulate": Lazy(
+        "node.cli.simulate:simulate", "Run the membership core in a simulated mesh of any size."
+    ),
     "agent": Lazy("node.cli.agent:agent", "Run the agent (systemd does this)."),
     "version": Lazy("node.cli.agent:version", "Print the version."),
 }

@@ -1,4 +1,4 @@
-"""Bugs that would let a target be told by the wrong one, too soon, or twice: floors, vetoes, keys approved from afar."""
+"""Bugs that would let a target be told by the wrong one, too soon or twice: floors, vetoes, keys approved afar."""
 
 from tests.mutants.mutant import Mutant
 

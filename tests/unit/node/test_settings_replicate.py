@@ -74,8 +74,13 @@ def test_at_least_one_stream_runs() -> None:
 
 @pytest.mark.parametrize(
     ("line", "seconds"),
-    [("", None), ('drill = "off"', None), ('drill = "weekly"', 7 * 86400), ('drill = "monthly"', 30 * 86400)]
-    + [('drill = "90d"', 90 * 86400)],
+    [
+        ("", None),
+        ('drill = "off"', None),
+        ('drill = "weekly"', 7 * 86400),
+        ('drill = "monthly"', 30 * 86400),
+        ('drill = "90d"', 90 * 86400),
+    ],
 )
 def test_a_drill_is_due_as_often_as_the_rule_says(line: str, seconds: int | None) -> None:
     (rule,) = parse([("a", RULE + line + "\n")]).replicate
