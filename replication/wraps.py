@@ -13,8 +13,8 @@ MOST = 16
 
 @dataclass(frozen=True, slots=True)
 class Lying:
-    """What lies of one replica: its snapshots with the fingerprint each was received under ("" for not known), the
-    pinned fingerprint, and whether a partly received stream waits to be gone on with.
+    """What lies of one replica, in its place or aside: its snapshots with the fingerprint each was received under (""
+    for not known), the pinned fingerprint, and whether a partly received stream waits to be gone on with.
     """
 
     under: Mapping[str, str]
@@ -22,10 +22,16 @@ class Lying:
     partial: bool
 
 
-def may_go(archived: Collection[str], lying: Lying) -> list[str]:
-    """The fingerprints of *archived* that nothing stored needs, at most `MOST`."""
-    unknown = any(not fingerprint for fingerprint in lying.under.values())
-    if not lying.under or lying.pinned is None or lying.partial or unknown:
+def may_go(archived: Collection[str], lying: Lying, aside: Collection[Lying] = ()) -> list[str]:
+    """The fingerprints of *archived* that nothing stored needs, at most `MOST`. *aside* are the old replicas that were
+    kept aside: their wraps are in the same archive.
+    """
+    stored = [lying, *(one for one in aside if one.under or one.partial)]
+    if not lying.under or not all(map(_known, stored)):
         return []
-    needed = {*lying.under.values(), lying.pinned}
+    needed = {fingerprint for one in stored for fingerprint in (*one.under.values(), one.pinned)}
     return sorted(one for one in archived if one not in needed)[:MOST]
+
+
+def _known(lying: Lying) -> bool:
+    return lying.pinned is not None and not lying.partial and all(lying.under.values())

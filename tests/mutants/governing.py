@@ -103,15 +103,22 @@ GOVERNING = (
     Mutant(
         "a wrap goes that a stored snapshot came under",
         "replication/wraps.py",
-        "needed = {*lying.under.values(), lying.pinned}",
-        "needed = {lying.pinned}",
+        "for fingerprint in (*one.under.values(), one.pinned)}",
+        "for fingerprint in (one.pinned,)}",
         _WRAPS,
     ),
     Mutant(
         "wraps go although it is not known under which a snapshot came",
         "replication/wraps.py",
-        "or lying.partial or unknown:",
-        "or lying.partial:",
+        "not lying.partial and all(lying.under.values())",
+        "not lying.partial",
+        _WRAPS,
+    ),
+    Mutant(
+        "a wrap goes that a replica kept aside came under",
+        "node/wrap_rounds.py",
+        "may_go(archived, in_place, lying.values())",
+        "may_go(archived, in_place)",
         _WRAPS,
     ),
 )

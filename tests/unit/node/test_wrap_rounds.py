@@ -9,11 +9,12 @@ from node.replica_places import KEY, WRAP, Terms
 from node.wrap_rounds import EVERY, WrapRounds
 from tests.fakes.zfs import FakeZfs
 from tests.fakes.zfs_state import Partial
+from zfs.model import Dataset
 
 OWNER = "home" * 4
 ROOT = "vault/meshkeep"
 REPLICA = f"{ROOT}/{OWNER}/tank/home"
-OLD, NEW = "1" * 64, "2" * 64
+OLD, NEW, THIRD = "1" * 64, "2" * 64, "3" * 64
 
 
 class World:
@@ -91,6 +92,46 @@ async def test_all_stay_where_the_replica_cannot_be_found(world: World) -> None:
     del world.zfs.state.nodes[REPLICA]
     assert await world.days() == [OLD, NEW]
     world.terms = None
+    assert await world.days() == [OLD, NEW]
+
+
+@pytest.mark.parametrize("moved", [REPLICA, f"{ROOT}/{OWNER}/tank"])
+async def test_what_an_old_replica_came_under_stays_while_that_is_kept_aside(
+    world: World, moved: str
+) -> None:
+    """Aside itself, or moved along with what lies above it. A new replica has begun under a third key."""
+    aside = f"{moved}.rotated-20261124T000000Z"
+    await world.zfs.rename(moved, aside)
+    if moved != REPLICA:
+        await world.zfs.create(moved, {})
+    await world.zfs.create(REPLICA, {KEY: THIRD})
+    await world.zfs.snapshot([f"{REPLICA}@c"])
+    await world.zfs.set(f"{REPLICA}@c", {WRAP: THIRD})
+    world.keys.keep(OWNER, "tank/home", THIRD, "AAAA")
+    assert await world.days() == [OLD, NEW, THIRD]
+    old = REPLICA.replace(moved, aside)
+    assert await world.zfs.destroy_snapshots([f"{old}@a"]) == {}
+    assert await world.days() == [NEW, THIRD]
+    await world.zfs.snapshot([f"{old}@unknown"])
+    await world.zfs.destroy_snapshots([f"{old}@b"])
+    assert await world.days() == [NEW, THIRD]
+
+
+async def test_all_stay_where_another_took_its_place_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rotated, and begun anew, between the listing and the look."""
+    listed = world.zfs.datasets
+
+    async def datasets(root: str | None = None) -> list[Dataset]:
+        found = await listed(root)
+        await world.zfs.rename(REPLICA, f"{REPLICA}.rotated-20261124T000000Z")
+        await world.zfs.create(REPLICA, {KEY: NEW})
+        await world.zfs.snapshot([f"{REPLICA}@c"])
+        await world.zfs.set(f"{REPLICA}@c", {WRAP: NEW})
+        return found
+
+    monkeypatch.setattr(world.zfs, "datasets", datasets)
     assert await world.days() == [OLD, NEW]
 
 

@@ -36,3 +36,17 @@ def test_of_all_that_can_be_only_what_is_neither_needed_nor_pinned() -> None:
 def test_no_more_than_so_many_at_once() -> None:
     archived = [f"{number:064x}" for number in range(MOST + 5)]
     assert may_go(archived, Lying({"s": A}, A, False)) == archived[:MOST]
+
+
+def test_what_is_kept_aside_needs_its_own() -> None:
+    here = Lying({"s": C}, C, False)
+    assert may_go([A, B, C], here, [Lying({"t": A}, A, False)]) == [B]
+    assert may_go([A, B, C], here, [Lying({"t": A}, A, False), Lying({"u": B}, B, False)]) == []
+    assert may_go([A, B, C], here, [Lying({}, None, False)]) == [A, B]
+
+
+@pytest.mark.parametrize(
+    "aside", [Lying({"t": A, "u": ""}, A, False), Lying({"t": A}, None, False), Lying({}, None, True)]
+)
+def test_none_goes_while_anything_aside_is_in_doubt(aside: Lying) -> None:
+    assert may_go([A, B, C], Lying({"s": C}, C, False), [aside]) == []
