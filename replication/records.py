@@ -3,6 +3,8 @@
 It knows where a stream ends, and refuses what no `zfs send` says: ZFS parses records in the kernel, and a stream is
 whatever the other side wrote. What is inside of payloads, and the checksums, are ZFS's to judge.
 
+In raw streams every object is described before anything of it is written or freed, in its block of dnodes.
+
 Sources in OpenZFS: include/sys/zfs_ioctl.h (dmu_replay_record), module/zfs/dmu_recv.c (receive_read_record,
 recv_check_drr_*), module/zfs/dmu_send.c (dump_*).
 """
@@ -22,8 +24,11 @@ _MAX_OBJECT = 1 << 48
 _MAX_SLOTS = 32
 _OBJECTS_IN_BLOCK = 32
 _SLOT = 512
-_NO_BONUS = 64 + 128
+_CORE, _POINTER = 64, 128
+_NO_BONUS = _CORE + _POINTER
 """A dnode's core and its first block pointer."""
+_SYSTEM_ATTRIBUTES = 44
+_MOST_POINTERS = 3
 _MAX_LEVELS = 12
 _MAX_EMBEDDED = 112
 _CHECKSUMS = 15
@@ -113,6 +118,7 @@ class _Limits:
         self._compressed = Feature.COMPRESSED in features
         self._slots = _MAX_SLOTS if Feature.LARGE_DNODE in features else 1
         self._block = MAX_BLOCK if Feature.LARGE_BLOCKS in features else _OLD_MAX_BLOCK
+        self._shapes: dict[int, tuple[int, int]] = {}
         newer = {_LZ4: Feature.LZ4, _ZSTD: Feature.ZSTD}
         self._compressions = frozenset(
             one for one in range(_ZSTD + 1) if newer.get(one, Feature(0)) in features
@@ -134,6 +140,7 @@ class _Limits:
         indirect: int,
         levels: int,
         pointers: int,
+        last: int,
     ) -> int:
         self._check_guid(guid)
         _check_object(number)
@@ -157,8 +164,14 @@ class _Limits:
                 raise _Wrong(f"a raw bonus of {raw_bonus} bytes for one of {bonus}")
             if not 1 <= levels <= _MAX_LEVELS or not 1 <= pointers <= 3:
                 raise _Wrong(f"{levels} levels and {pointers} block pointers")
-            if indirect and not 12 <= indirect <= 17:
+            if (indirect or levels > 1) and not 12 <= indirect <= 17:
                 raise _Wrong(f"indirect blocks of 2**{indirect} bytes")
+            if pointers > _pointers(bonus_kind, bonus, max(slots, 1)):
+                raise _Wrong(f"{pointers} block pointers beside a bonus of {bonus} bytes")
+            blocks = pointers << (indirect - 7) * (levels - 1) if levels > 1 else pointers
+            if last >= blocks:
+                raise _Wrong(f"a block {last}, where {blocks} can be pointed to")
+            self._shapes[number] = block, block * blocks
         elif raw_bonus or levels or pointers or indirect:
             raise _Wrong("it has what only raw streams have")
         return raw_bonus or -(-bonus // 8) * 8
@@ -190,6 +203,10 @@ class _Limits:
             raise _Wrong(f"{size} bytes at {offset}, where blocks have at most {self._block}")
         if packed > size:
             raise _Wrong(f"{packed} bytes on the wire for {size}")
+        if self._raw:
+            block, end = self._shape(number)
+            if size != block or offset % block or offset >= end:
+                raise _Wrong(f"{size} bytes at {offset} of an object with blocks of {block} up to {end}")
         if kind not in _VALID_TYPES or checksum >= _CHECKSUMS or compression not in self._compressions:
             raise _Wrong(
                 f"data type {kind}, checksum {checksum} or compression {compression} is unknown here"
@@ -209,6 +226,10 @@ class _Limits:
         _check_object(number)
         if size != _ALL and offset + size > _ALL:
             raise _Wrong(f"{size} bytes at {offset}")
+        if self._raw:
+            block, _ = self._shape(number)
+            if offset % block or (size != _ALL and size % block):
+                raise _Wrong(f"{size} bytes at {offset} of an object with blocks of {block}")
         return 0
 
     def end(self, guid: int) -> int:
@@ -253,7 +274,18 @@ class _Limits:
             raise _Wrong(f"{count} objects from {first} are not one block of dnodes")
         if flags & ~self._swap:
             raise _Wrong(f"flags {flags:#x}")
+        self._shapes.clear()
         return 0
+
+    def _shape(self, number: int) -> tuple[int, int]:
+        """(size of a block, where the last one that can be pointed to ends) of an object of this block of dnodes.
+
+        ZFS takes these from a raw stream as they are, and stops the whole pool where they do not fit together.
+        """
+        shape = self._shapes.get(number)
+        if shape is None:
+            raise _Wrong(f"nothing was said of object {number} before")
+        return shape
 
     def _check_guid(self, guid: int) -> None:
         if guid != self._guid:
@@ -270,6 +302,13 @@ class _Limits:
 
 def _other_guid(guid: int, expected: int) -> _Wrong:
     return _Wrong(f"it is of snapshot {guid}, the stream is of {expected}")
+
+
+def _pointers(bonus_kind: int, bonus: int, slots: int) -> int:
+    """How many block pointers ZFS gives to such an object (dnode_allocate)."""
+    if bonus_kind == _SYSTEM_ATTRIBUTES:
+        return 1
+    return min(_MOST_POINTERS, 1 + (slots * _SLOT - _NO_BONUS - bonus) // _POINTER)
 
 
 def _check_object(number: int) -> None:
@@ -297,7 +336,7 @@ def _kinds(order: str, limits: _Limits) -> dict[int, _Kind]:
     that only BEGIN has.
     """
     layouts: dict[int, tuple[str, str, Callable[..., int]]] = {
-        1: ("OBJECT", "QIIIIBBBBIQBBB", limits.object_),
+        1: ("OBJECT", "QIIIIBBBBIQBBB5xQ", limits.object_),
         2: ("FREEOBJECTS", "QQQ", limits.free_objects),
         3: ("WRITE", "QI4xQQQBBB5x40xQ", limits.write),
         4: ("FREE", "QQQQ", limits.free),

@@ -5,6 +5,8 @@ import struct
 HEADER = 312
 LZ4 = 15
 BLOCK = 128 << 10
+BONUS = 320
+"""Of a file's dnode in a raw stream, in bytes."""
 
 
 def _record(order: str, kind: int, fields: str, *values: object, length: int = 0) -> bytes:
@@ -29,17 +31,18 @@ def object_record(
     compression: int = 0,
     slots: int = 1,
     flags: int = 0,
-    raw_bonus: int | None = 320,
+    raw_bonus: int | None = BONUS,
     indirect: int = 17,
     levels: int = 1,
     pointers: int = 1,
+    last: int = 0,
 ) -> bytes:
-    """A file's dnode; with no *raw_bonus* as in a stream that is not raw."""
+    """A file's dnode with the number of its *last* block; with no *raw_bonus* as in a stream that is not raw."""
     size = raw_bonus or -(-bonus // 8) * 8
     raw = (indirect, levels, pointers) if raw_bonus is not None else (0, 0, 0)
     return _record(
         order, 1, "QIIIIBBBBIQBBB5xQ", number, kind, bonus_kind, block, bonus, checksum, compression, slots, flags,
-        raw_bonus or 0, guid, *raw, 0,
+        raw_bonus or 0, guid, *raw, last,
     ) + bytes(size)  # fmt: skip
 
 

@@ -29,7 +29,7 @@ _BODY = struct.Struct(">BQ")
 """Whether it appends, and the bytes in all: the payload of the first record."""
 
 _CHUNK = 1 << 16
-_WRITE = 3
+_OBJECT, _WRITE = 1, 3
 
 
 class FakeStreams:
@@ -51,9 +51,10 @@ class FakeStreams:
         head = begin_record(node, snap, start, raw=raw, resume=resume)
         snap.sending += 1
         try:
-            _write(fd, head + records.write(snap.guid, _BODY.pack(appends, len(body)), number=2))
+            _write(fd, head + (_object(snap.guid) if raw else b""))
+            _write(fd, records.write(snap.guid, _BODY.pack(appends, len(body))))
             for at in range(0, len(rest), records.BLOCK):
-                _write(fd, records.write(snap.guid, rest[at : at + records.BLOCK]))
+                _write(fd, records.write(snap.guid, rest[at : at + records.BLOCK], offset=at))
             _write(fd, records.end(snap.guid, _digest(body)))
         except BrokenPipeError as error:
             raise errors.BadStream(snapshot, "the reader went away") from error
@@ -70,7 +71,8 @@ class FakeStreams:
             raise errors.BadStream(snapshot, str(error)) from error
         if begin.compound or begin.dedup or begin.redacted or begin.unknown:
             raise errors.BadStream(snapshot, "a stream that this does not receive")
-        _exactly(fd, HEADER_SIZE, snapshot)
+        while _exactly(fd, HEADER_SIZE, snapshot)[0] == _OBJECT:
+            pass
         appends, total = _BODY.unpack(_exactly(fd, _BODY.size, snapshot))
         node = self._target(snapshot, begin, keys, point, Partial(
             begin.to_guid, begin.from_guid, begin.to_name, total, bool(appends), begin.raw
@@ -126,7 +128,9 @@ class FakeStreams:
         while header[0] == _WRITE:
             self._block(snapshot, node, fd, struct.unpack_from("<Q", header, 96)[0])
             header = _exactly(fd, HEADER_SIZE, snapshot)
-        if not _summed(header, partial.to_guid) and header != records.end(partial.to_guid, _digest(partial.body)):
+        if not _summed(header, partial.to_guid) and header != records.end(
+            partial.to_guid, _digest(partial.body)
+        ):
             partial.body = good  # ZFS checks every record before it keeps it
             raise errors.BadStream(snapshot, "wrong checksum")
 
@@ -228,6 +232,11 @@ def crypt_fields(keys: KeyMaterial) -> dict[str, object]:
         "to_ivset_guid": keys.to_ivset_guid,
         "from_ivset_guid": keys.from_ivset_guid or 0,
     }
+
+
+def _object(guid: int) -> bytes:
+    """What a raw stream says of the object before it writes to it: no more than the header."""
+    return records.object_record(guid, 1, bonus_kind=0, bonus=0, raw_bonus=0, levels=6)
 
 
 def _summed(header: bytes, guid: int) -> bool:

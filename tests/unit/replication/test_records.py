@@ -31,6 +31,7 @@ PLAIN = replace(RAW, features=Feature.COMPRESSED | Feature.LZ4 | Feature.EMBED_D
 LARGE = replace(RAW, features=RAW.features | Feature.LARGE_BLOCKS | Feature.ZSTD)
 START = HEADER + RAW.payload_size
 ALL = (1 << 64) - 1
+OBJECT = records.object_record(GUID, 1)
 
 
 def raw_stream(order: str = "<") -> bytes:
@@ -40,11 +41,16 @@ def raw_stream(order: str = "<") -> bytes:
             records.free_objects(GUID, 0, 3, order=order),
             records.object_range(GUID, 0, order=order, flags=2),
             records.object_record(GUID, 1, order=order, flags=4),
-            records.object_record(GUID, 2, order=order, slots=8, bonus=1000, raw_bonus=3904),
+            records.object_record(
+                GUID, 2, order=order, slots=8, bonus=1000, raw_bonus=3904, block=1024, levels=5, last=1 << 30
+            ),
+            records.object_record(
+                GUID, 10, order=order, bonus_kind=0, bonus=0, block=512, pointers=3, last=2
+            ),
             records.free(GUID, 1, BLOCK, ALL, order=order),
             records.write(GUID, bytes(range(256)) * 16, order=order, flags=3),
-            records.write(GUID, b"x" * 1000, order=order, size=1024, offset=1 << 40, compression=2),
-            records.write(GUID, b"y" * 512, order=order, size=512, compression=0),
+            records.write(GUID, b"x" * 1000, number=2, order=order, size=1024, offset=1 << 40, compression=2),
+            records.write(GUID, b"y" * 512, number=10, order=order, size=512, offset=1024, compression=0),
             records.spill(GUID, 1, b"z" * 512, order=order),
             records.end(GUID, order=order),
         )
@@ -78,8 +84,9 @@ def follow(begin: Begin, data: bytes, chunk: int = 1 << 20) -> tuple[Walker, byt
 
 
 def refused(begin: Begin, data: bytes) -> str:
+    """What is said of *data*, behind an object that its records are of."""
     with pytest.raises(StreamRefused) as error:
-        follow(begin, data)
+        follow(begin, (OBJECT if begin.raw else b"") + data)
     return error.value.text
 
 
@@ -98,7 +105,8 @@ class TestWhatZfsSends:
         assert follow(PLAIN, data)[1] == data
 
     def test_the_large_blocks_and_zstd_of_streams_that_have_them(self) -> None:
-        data = records.write(GUID, b"x" * (1 << 20), size=MAX_BLOCK, compression=16) + records.end(GUID)
+        data = records.object_record(GUID, 1, block=MAX_BLOCK)
+        data += records.write(GUID, b"x" * (1 << 20), size=MAX_BLOCK, compression=16) + records.end(GUID)
         assert follow(LARGE, data, 1 << 16)[1] == data
 
     def test_what_comes_behind_the_end_is_not_its(self) -> None:
@@ -109,12 +117,13 @@ class TestWhatZfsSends:
     def test_payload_may_go_another_way(self) -> None:
         data = records.write(GUID, b"x" * 100_000) + records.end(GUID)
         walker = Walker(RAW)
+        walker.feed(memoryview(OBJECT))
         assert walker.feed(memoryview(data)[:1000]) == 1000
         assert walker.left == HEADER + 100_000 - 1000
         walker.passed(walker.left)
         assert walker.feed(memoryview(data)[HEADER + 100_000 :]) == HEADER
         assert walker.ended
-        assert walker.position == START + len(data)
+        assert walker.position == START + len(OBJECT) + len(data)
         with pytest.raises(ValueError, match="not within"):
             walker.passed(1)
 
@@ -161,6 +170,40 @@ REFUSED: dict[str, tuple[Begin, bytes, str]] = {
     "many pointers": (RAW, records.object_record(GUID, 1, pointers=4), "4 block pointers"),
     "indirect blocks": (RAW, records.object_record(GUID, 1, indirect=18), "2**18"),
     "raw object in a plain stream": (PLAIN, records.object_record(GUID, 1), "only raw streams"),
+    "levels without indirect blocks": (RAW, records.object_record(GUID, 1, indirect=0, levels=2), "2**0"),
+    "pointers where attributes are": (
+        RAW,
+        records.object_record(GUID, 1, pointers=2),
+        "2 block pointers beside",
+    ),
+    "pointers where a bonus is": (
+        RAW,
+        records.object_record(GUID, 1, bonus_kind=17, bonus=264, pointers=2),
+        "2 block pointers beside",
+    ),
+    "a last block beyond the pointer": (RAW, records.object_record(GUID, 1, last=1), "a block 1, where 1"),
+    "a last block beyond the levels": (
+        RAW,
+        records.object_record(GUID, 1, levels=2, last=1024),
+        "a block 1024, where 1024",
+    ),
+    "write to what was not described": (RAW, records.write(GUID, b"x" * 512, number=2), "nothing was said"),
+    "write to what another range had": (
+        RAW,
+        records.object_range(GUID, 32) + records.write(GUID, b"x" * 512),
+        "nothing was said",
+    ),
+    "write beyond the pointer": (RAW, records.write(GUID, b"x" * 512, offset=BLOCK), "up to 131072"),
+    "write beyond the levels": (
+        RAW,
+        records.object_record(GUID, 1, levels=2) + records.write(GUID, b"x" * 512, offset=BLOCK << 10),
+        f"up to {BLOCK << 10}",
+    ),
+    "write of another size": (RAW, records.write(GUID, b"x" * 512, size=4096), "4096 bytes at 0"),
+    "write within a block": (RAW, records.write(GUID, b"x" * 512, offset=512), "at 512 of an object"),
+    "free within a block": (RAW, records.free(GUID, 1, 512, ALL), "at 512 of an object"),
+    "free of a part of a block": (RAW, records.free(GUID, 1, 0, BLOCK + 512), f"{BLOCK + 512} bytes at 0"),
+    "free of what was not described": (RAW, records.free(GUID, 3, 0, ALL), "nothing was said"),
     "objects that overflow": (RAW, records.free_objects(GUID, 2, ALL), "objects from 2"),
     "write to object 0": (RAW, records.write(GUID, b"x" * 100, number=0), "object 0"),
     "write of nothing": (RAW, records.write(GUID, b"", size=0), "0 bytes"),
@@ -219,7 +262,7 @@ class TestRefused:
     def test_it_says_which_record_and_where(self) -> None:
         good = records.write(GUID, b"x" * 1000)
         text = refused(RAW, good + good + records.write(1, b"y"))
-        assert f"record 3 of the stream (WRITE, at byte {START + 2 * len(good)})" in text
+        assert f"record 4 of the stream (WRITE, at byte {START + len(OBJECT) + 2 * len(good)})" in text
 
     def test_a_bonus_of_4_gib(self) -> None:
         record = bytearray(records.object_record(GUID, 1))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from tests.fakes import records
 from tests.fakes.nvlist import native
 from zfs.errors import BadStream, ZfsError
-from zfs.stream import HEADER_SIZE, Feature, crypt_payload, read_begin
+from zfs.stream import HEADER_SIZE, BadStreamHeader, Feature, crypt_payload, read_begin
 
 MAGIC = 0x2F5BACBAC
 CHUNK = bytes(range(256)) * 512
@@ -54,15 +54,24 @@ def fingerprint(record: bytes) -> str:
     return key.fingerprint()
 
 
+def described(start: bytes, block: int = len(CHUNK)) -> bytes:
+    """*start* and what a raw stream says of the object that its blocks are of."""
+    try:
+        record = read_begin(start[:HEADER_SIZE])
+    except BadStreamHeader:
+        return start
+    return start + records.object_record(record.to_guid, 1, block=block, levels=6) if record.raw else start
+
+
 def stream(size: int = 0, start: bytes | None = None, to_guid: int = 2) -> bytes:
     """A whole one with *size* bytes of data."""
     blocks = (records.write(to_guid, CHUNK[: size - at], offset=at) for at in range(0, size, len(CHUNK)))
-    return (begin(to_guid) if start is None else start) + b"".join(blocks) + records.end(to_guid)
+    return described(begin(to_guid) if start is None else start) + b"".join(blocks) + records.end(to_guid)
 
 
 def length(size: int) -> int:
     """Of `stream`, in bytes."""
-    return len(begin()) + size + HEADER_SIZE * (1 + -(-size // len(CHUNK)))
+    return len(described(begin())) + size + HEADER_SIZE * (1 + -(-size // len(CHUNK)))
 
 
 @dataclass
@@ -89,7 +98,7 @@ class TinySender:
         start = self.starts.pop(0) if len(self.asked) > 1 and self.starts else self.start
         guid = read_begin(start[:HEADER_SIZE]).to_guid
         try:
-            write(fd, start)
+            write(fd, described(start, self.block))
             sent = 0
             while self.endless or sent < self.size:
                 if self.fails_at is not None and sent >= self.fails_at:
@@ -130,6 +139,8 @@ class TinyReceiver:
                 assert self.error is not None
                 raise self.error
             header = self._exactly(snapshot, fd, HEADER_SIZE)
+            if header[0] == 1:
+                header = self._exactly(snapshot, fd, records.BONUS + HEADER_SIZE)[records.BONUS :]
             if header[0] == 5:
                 self.received.append(snapshot)
                 return
