@@ -40,8 +40,7 @@ class ManifestStore:
         place = self._place(owner)
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
         known = self._received(owner)
-        # A clock that went back does not make what comes now older than what came before.
-        write_durably(place / f"{max(now, known[0] + 1 if known else 0)}.sealed", data)
+        write_durably(place / f"{_next(now, known[0]) if known else now}.sealed", data)
         self._tidy(owner)
 
     def get(self, owner: str, back: int = 0) -> Stored | None:
@@ -68,6 +67,15 @@ class ManifestStore:
         if not valid_node_id(owner):
             raise ValueError(f"{owner!r} is no node id")
         return self._root / owner
+
+
+def _next(now: int, newest: int) -> int:
+    """When what comes *now* counts as received. A clock that went back does not make it older than *newest*; and many
+    in one second do not count on into days that have not come: they would drown what earlier days had.
+    """
+    if now > newest:
+        return now
+    return newest + 1 if (newest + 1) // DAY == newest // DAY else newest
 
 
 def kept(received: Iterable[int]) -> set[int]:

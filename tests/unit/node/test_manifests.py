@@ -286,6 +286,12 @@ class TestStore:
         found = sequence(ManifestStore(tmp_path), self.OWNER, [DAY, *range(9 * DAY, 9 * DAY + 100)])
         assert found == [100, 0]
 
+    def test_a_flood_within_a_second_does_not_count_on_into_the_next_days(self, tmp_path: Path) -> None:
+        last = 10 * DAY - 1
+        found = sequence(ManifestStore(tmp_path), self.OWNER, [5 * DAY, *[last] * 50, last - DAY])
+        assert found == [51, 0]
+        assert ManifestStore(tmp_path).get(self.OWNER).received == last
+
     def test_a_clock_that_went_back_makes_nothing_older(self, tmp_path: Path) -> None:
         assert sequence(ManifestStore(tmp_path), self.OWNER, [5 * DAY, 3])[0] == 1
 
