@@ -28,7 +28,8 @@ class FirewallRules:
     """What the table is built from. `vaults` are those of `peers` that may not open connections to us.
 
     `guard_nfs` closes NFS (TCP and UDP 2049) to everything but the mesh and this host: for hosts that export
-    to the mesh only. A host with NFS exports of its own to its LAN needs it off.
+    to the mesh only. A host with NFS exports of its own to its LAN needs it off. `only` are the TCP ports that are
+    open to the mesh besides ours; None leaves all as they are.
     """
 
     mesh_prefix: str
@@ -37,6 +38,7 @@ class FirewallRules:
     peers: frozenset[str] = frozenset()
     vaults: frozenset[str] = frozenset()
     guard_nfs: bool = True
+    only: frozenset[int] | None = None
 
 
 def table_text(rules: FirewallRules) -> str:
@@ -64,7 +66,7 @@ def table_text(rules: FirewallRules) -> str:
             f"iifname {door} jump from_door",
             *([guard] if rules.guard_nfs else []),
         ),
-        _from_mesh(prefix),
+        _from_mesh(prefix, rules.only),
         _chain("from_door", None, "ct state established,related accept", f"tcp dport {JOIN} accept", "drop"),
         _chain(
             "forward",
@@ -79,7 +81,7 @@ def table_text(rules: FirewallRules) -> str:
     return f"add table {TABLE}\ndelete table {TABLE}\ntable {TABLE} {{\n{body}}}\n"
 
 
-def _from_mesh(prefix: str) -> str:
+def _from_mesh(prefix: str, only: frozenset[int] | None) -> str:
     return _chain(
         "from_mesh",
         None,
@@ -91,7 +93,18 @@ def _from_mesh(prefix: str) -> str:
         "ip6 saddr @vaults ct state established,related accept",
         f"ip6 saddr @vaults udp dport {MESH} accept",
         "ip6 saddr @vaults drop",
+        *(_closed_but(only) if only is not None else ()),
     )
+
+
+def _closed_but(ports: frozenset[int]) -> Iterable[str]:
+    if any(not 0 < port < 1 << 16 for port in ports):
+        raise ValueError(f"{sorted(ports)} are no ports")
+    yield "ct state established,related accept"
+    yield f"meta l4proto {{ tcp, udp }} th dport {MESH} accept"
+    if ports:
+        yield f"tcp dport {{ {', '.join(map(str, sorted(ports)))} }} accept"
+    yield "meta l4proto != ipv6-icmp drop"
 
 
 def _output(prefix: str, mesh: str, door: str) -> str:

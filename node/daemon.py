@@ -161,6 +161,7 @@ class Agent:
             port=lambda: self._settings.mesh.listen_port,
             domain=lambda: self._settings.mesh.domain,
             endpoints=lambda: self._settings.mesh.endpoints,
+            vault_ports=lambda: self._settings.mesh.vault_ports,
         )
         self.mesh.changed.append(self._mesh_changed)
         self.storage = Storage(self.zfs, self.mesh.local, lambda: self._settings.storage_under)

@@ -74,6 +74,7 @@ class Membership:
         port: Callable[[], int],
         domain: Callable[[], str],
         endpoints: Callable[[], Sequence[str]],
+        vault_ports: Callable[[], Sequence[int]] = tuple,
         steady: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
         wall: Callable[[], float] = time.time,
         resolver: Resolver | None = None,
@@ -91,6 +92,7 @@ class Membership:
         self._port = port
         self._domain = domain
         self._configured = endpoints
+        self._vault_ports = vault_ports
         self._steady = steady
         self._wall = wall
         self._resolver = resolver or Resolver(steady)
@@ -349,12 +351,14 @@ class Membership:
         return tuple(dict.fromkeys(named))[:MAX_NAMES]
 
     def _rules(self, peers: Sequence[Member]) -> FirewallRules:
+        """A vault stores, and has nothing else to offer: who stole a source's keys gets at no other program there."""
         return FirewallRules(
             mesh_prefix=mesh_prefix(self.view().mesh_id),
             mesh_interface=INTERFACE,
             door_interface=DOOR_INTERFACE,
             peers=frozenset(self.address_of(m.id) for m in peers),
             vaults=frozenset(self.address_of(m.id) for m in peers if m.role == "vault"),
+            only=frozenset(self._vault_ports()) if self.my_role() == "vault" else None,
         )
 
     async def _tear_down(self) -> None:

@@ -56,11 +56,14 @@ class ConfigError(MeshkeepError):
 
 @dataclass(frozen=True, slots=True)
 class MeshSettings:
-    """``[mesh]``. `endpoints` are where others may dial this node, beside what they see."""
+    """``[mesh]``. `endpoints` are where others may dial this node, beside what they see; `vault_ports` the
+    TCP ports of other programs that a vault leaves open to the mesh.
+    """
 
     listen_port: int = 51820
     endpoints: tuple[str, ...] = ()
     domain: str = "mesh"
+    vault_ports: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +255,12 @@ def _keep(storage: StorageSection) -> Keep:
 def _settings(document: Document, source: Source) -> Settings:
     policies = {name: policy_of(name, document) for name in document.policy}
     return Settings(
-        mesh=MeshSettings(document.mesh.listen_port, tuple(document.mesh.endpoints), document.mesh.domain),
+        mesh=MeshSettings(
+            document.mesh.listen_port,
+            tuple(document.mesh.endpoints),
+            document.mesh.domain,
+            tuple(document.mesh.vault_ports),
+        ),
         storage_under=document.storage.under,
         keep=_keep(document.storage),
         tick=document.snapshots.tick,

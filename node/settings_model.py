@@ -210,6 +210,7 @@ class MeshSection(Section):
     listen_port: int = Field(default=51820, ge=1, le=65535)
     endpoints: list[Endpoint] = []
     domain: Annotated[str, AfterValidator(_domain)] = "mesh"
+    vault_ports: list[Annotated[int, Field(ge=1, le=65535)]] = []
 
 
 class StorageSection(Section):

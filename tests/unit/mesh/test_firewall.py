@@ -81,9 +81,23 @@ def test_a_host_with_nfs_exports_of_its_own_keeps_them_open():
     assert "2049" not in table_text(replace(RULES, guard_nfs=False))
 
 
+def test_a_vault_has_nothing_open_to_the_mesh_but_the_agent_and_what_it_was_told():
+    lines = [
+        "ct state established,related accept",
+        "meta l4proto { tcp, udp } th dport 801 accept",
+        "tcp dport { 22, 443 } accept",
+        "meta l4proto != ipv6-icmp drop",
+    ]
+    text = table_text(replace(RULES, only=frozenset({443, 22})))
+    assert "".join(f"\t\t{line}\n" for line in lines) + "\t}\n\tchain from_door" in text
+    assert "tcp dport {" not in table_text(replace(RULES, only=frozenset()))
+
+
 @pytest.mark.parametrize(
     "changes",
     [
+        {"only": frozenset({0})},
+        {"only": frozenset({1 << 16})},
         {"mesh_prefix": "fd12::/48 accept"},
         {"mesh_interface": 'eth0" accept #'},
         {"door_interface": ""},
@@ -184,5 +198,14 @@ def test_the_real_nft_takes_the_empty_table():
     alone = table_text(replace(RULES, peers=frozenset(), vaults=frozenset(), guard_nfs=False))
     done = subprocess.run(
         ["unshare", "-n", "nft", "-c", "-f", "-"], input=alone, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@real_nft
+def test_the_real_nft_takes_the_table_of_a_vault():
+    vault = table_text(replace(RULES, only=frozenset({22, 443})))
+    done = subprocess.run(
+        ["unshare", "-n", "nft", "-c", "-f", "-"], input=vault, capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -71,6 +71,7 @@ class TestMeaning:
     def test_every_section_arrives(self) -> None:
         found = parse([("a", GOOD)])
         assert found.mesh.listen_port == 51999
+        assert parse([("a", "[mesh]\nvault_ports = [22]")]).mesh.vault_ports == (22,)
         assert found.mesh.endpoints[1] == "[2001:db8::7]:51820"
         assert found.tick == 300
         production = Policy(name="production", hourly=36, daily=30, monthly=3, autoprune=False)
