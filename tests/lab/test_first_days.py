@@ -25,7 +25,7 @@ from .story import (
     sums,
 )
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.soak]
 
 MEGABYTES = 8
 FULL = MEGABYTES << 20

@@ -9,7 +9,7 @@ from tests.faults.points import MEANING
 from tests.faults.scenarios import SCENARIOS
 
 SEED = 20
-SLICE = 48
+SLICE = 24
 DOUBLE = 40
 
 

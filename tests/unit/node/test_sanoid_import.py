@@ -120,7 +120,7 @@ def by_file(text: str, datasets: list[str], loose_names: bool = False) -> tuple[
 
 
 class TestTheFileMeansTheSame:
-    @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(confs(), trees())
     def test_every_dataset_gets_the_same_whatever_datasets_there_are(
         self, text: str, tree: list[str]
@@ -135,7 +135,7 @@ class TestTheFileMeansTheSame:
                 continue
             assert meaning(ours, dataset) == meaning(theirs, dataset), dataset
 
-    @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(confs())
     def test_without_zfs_recursion_and_path_nothing_is_left_unsaid(self, text: str) -> None:
         plain = "\n".join(

@@ -147,7 +147,7 @@ class TestTheConsole:
 
     async def test_what_cannot_be_read_keeps_everything_until_it_says_otherwise(self, world: World) -> None:
         await world.zfs.set(f"{ROOT}/{world.id('home')}", {TERMS: "{"})
-        await world.days(400)
+        await world.days(120)
         assert world.stored("home") == ["a", "b", "c"]
         assert world.codes("cloud") == ["terms_damaged"]
         await self.shorten(world, 40)
