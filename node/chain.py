@@ -19,7 +19,7 @@ from node.sent import Sent
 from node.transfers import Workers
 from replication import errors as transfer_errors
 from replication.history import Base, TargetState
-from replication.jobs import SendStep
+from replication.jobs import SendOutcome, SendStep
 from replication.steps import Full, Resume, Step, Stream
 from zfs import errors as zfs_errors
 from zfs.door import Zfs
@@ -174,15 +174,20 @@ class Chain:
         job.transfer = transfer
         try:
             async with self._while_open(job, first=is_first(first)):
-                outcome = await transfer.outcome()
+                await transfer.outcome()
         except transfer_errors.TransferFailed as error:
             raise await peer_knows_better(stream.finish, error) from error
         finally:
             job.transfer = None
-        if self._sent is not None:
-            names = {step.to.guid: step.target_name for step in part.steps}
-            self._sent.went_out(job.dataset, names, outcome.begin, outcome.bytes)
+            await self._note(job, part, transfer.said)
         return await stream.finish(timeout=3600)
+
+    async def _note(self, job: Job, part: Part, said: SendOutcome | None) -> None:
+        """What went out is noted before anything is asked about it; of what broke off nobody knows what arrived."""
+        if self._sent is None or said is None or (said.code and not said.begin):
+            return
+        names = {step.to.guid: step.target_name for step in part.steps}
+        await self._sent.went_out(job.dataset, names, said.begin, None if said.code else said.bytes)
 
     @contextlib.asynccontextmanager
     async def _while_open(self, job: Job, *, first: bool) -> AsyncIterator[None]:

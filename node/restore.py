@@ -277,7 +277,7 @@ class Restorer:
         async with link.stream(copy.peer.address, "replica.send", args, sending=False, timeout=120) as stream:
             job.sending(0, int(stream.reply.get("size") or 0))
             from_guid = base.guid if base else None
-            expected = _vouched(copy).expected(step.to.guid, from_guid)
+            expected = _vouched(copy).expected(step.to.guid, from_guid, encrypted=copy.encrypted)
             received = ReceiveStep(
                 f"{wanted.to}@{step.target_name}",
                 step.to.guid,

@@ -5,6 +5,7 @@ A file is JSON lines: the head of what was dropped, then the entries. A line tha
 file that is otherwise damaged is put aside, and a new list begun. What it had is entered again where it is still here.
 """
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -61,18 +62,26 @@ class Sent:
 
     # -- entering ----------------------------------------------------------------------------------------------
 
-    def went_out(self, dataset: str, streams: Mapping[int, str], begin_payload: str, size: int) -> None:
+    async def went_out(
+        self, dataset: str, streams: Mapping[int, str], begin_payload: str, size: int | None
+    ) -> None:
         """Streams of the snapshots with these guids were sent under these names, one after the other: how the first of
-        them began (base64), and how many bytes they had together.
+        them began (base64), and how many bytes they had together (None: it broke off). It outlives the agent.
         """
         key = None
         with contextlib.suppress(BadStreamHeader, ValueError):
             material = crypt_payload(b64decode(begin_payload, validate=True))
             key = material.fingerprint() if material is not None else None
         bytes_of_each = size if len(streams) == 1 else None
-        self._out.setdefault(dataset, {}).update(
+        out = self._out_of(dataset)
+        out.update(
             {guid: _Out(name, key, bytes_of_each, raw=key is not None) for guid, name in streams.items()}
         )
+        try:
+            await asyncio.to_thread(self._write_out, dataset, dict(out))
+        except OSError as error:
+            log.warning("what went out of %s is not noted: %s", dataset, error)
+            self._failed[dataset] = str(error)
 
     async def shown(
         self,
@@ -111,32 +120,57 @@ class Sent:
         encrypted: bool,
         claimed: bool,
     ) -> None:
-        out = self._out.get(dataset, {})
-
-        def new() -> list[tuple[Snapshot, _Out]]:
-            known = self.ledger(dataset) or begin(dataset)
-            found = [(one, out.get(one.guid, _Out(one.name, None, None, raw=encrypted))) for one in both]
-            return [
-                (one, went)
-                for one, went in sorted(found, key=lambda pair: pair[0].createtxg)
-                if went.name == shown[one.guid]
-                and not known.lists(one.guid, went.name)
-                and (one.guid in out or encrypted == claimed)
-            ]
-
-        if not new():
+        out = self._out_of(dataset)
+        known = self.ledger(dataset) or begin(dataset)
+        found = [(one, out.get(one.guid, _Out(one.name, None, None, raw=encrypted))) for one in both]
+        new = [
+            (one, went)
+            for one, went in sorted(found, key=lambda pair: pair[0].createtxg)
+            if went.name == shown[one.guid]
+            and (one.guid in out or (encrypted == claimed and not known.lists(one.guid, went.name, went.raw)))
+        ]
+        if not new:
             return
         ivsets = await self._zfs.ivset_guids(dataset) if encrypted else {}
         now, entries = int(self._now()), []
-        for one, went in new():  # another target may have shown it meanwhile
+        for one, went in new:
             ivset = ivsets.get(one.name) if went.raw else None
             if went.raw and ivset is None:
                 continue  # older than the property, or gone: it cannot be vouched for
             entries.append(Entry(one.guid, went.name, one.creation, ivset, went.key, went.bytes, target, now))
-        if entries:
-            self._append(self.ledger(dataset) or begin(dataset), entries)
-            for entry in entries:
-                out.pop(entry.guid, None)
+        known = self.ledger(dataset) or begin(dataset)  # another target may have shown it meanwhile
+        told = _telling(known, entries)
+        if told:
+            self._append(known, told)
+        gone = [one.guid for one, went in new if out.get(one.guid) is went]
+        if gone:
+            for guid in gone:
+                del out[guid]
+            await asyncio.to_thread(self._write_out, dataset, dict(out))
+
+    def _out_of(self, dataset: str) -> dict[int, _Out]:
+        """What went out and was not shown yet, also by an agent before this one."""
+        if dataset not in self._out:
+            try:
+                raw = json.loads(self._out_path(dataset).read_bytes())
+                self._out[dataset] = {int(guid): _Out(**fields) for guid, fields in raw.items()}
+            except FileNotFoundError:
+                self._out[dataset] = {}
+            except (ValueError, TypeError, AttributeError) as error:
+                log.warning("what went out of %s was noted and cannot be read: %s", dataset, error)
+                self._out[dataset] = {}
+        return self._out[dataset]
+
+    def _write_out(self, dataset: str, out: Mapping[int, _Out]) -> None:
+        path = self._out_path(dataset)
+        if not out:
+            path.unlink(missing_ok=True)
+            return
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_durably(path, _line({str(guid): asdict(one) for guid, one in out.items()}))
+
+    def _out_path(self, dataset: str) -> Path:
+        return self._path(dataset).with_suffix(".out")
 
     def _append(self, known: Ledger, entries: Sequence[Entry]) -> None:
         grown = known.added(entries)
@@ -222,6 +256,14 @@ class Sent:
         if half:
             write_durably(path, whole + b"\n")
         return ledger
+
+
+def _telling(known: Ledger, entries: Sequence[Entry]) -> list[Entry]:
+    """Those of *entries* that the list does not have in that form, and of every key that is new the last."""
+    told = [one for one in entries if not known.has(one)]
+    keys = known.keys | {one.key for one in told}
+    again = {one.key: one for one in entries if one.key is not None and one.key not in keys}
+    return told + list(again.values())
 
 
 def _parsed(data: bytes) -> Ledger:

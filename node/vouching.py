@@ -21,17 +21,22 @@ State = Literal["listed", "unlisted"]
 
 @dataclass(frozen=True, slots=True)
 class Vouched:
-    """What speaks for a copy. `source` has the list, `left_out` are the names of snapshots that are not on it."""
+    """What speaks for a copy. `source` has the list, `left_out` are the names of snapshots that are not on it.
+
+    `any_key`: somebody said that a key that is not listed will do.
+    """
 
     ledger: Ledger | None
     source: str
     age: Age
     state: State
     left_out: tuple[str, ...] = ()
+    any_key: bool = False
 
-    def expected(self, to_guid: int, from_guid: int | None) -> Expected:
+    def expected(self, to_guid: int, from_guid: int | None, *, encrypted: bool) -> Expected:
         """What the stream between these must begin with."""
-        return expected(self.ledger, to_guid, from_guid)
+        told = expected(self.ledger, to_guid, from_guid, encrypted=encrypted)
+        return replace(told, keys=()) if self.any_key else told
 
     def as_json(self) -> dict[str, Any]:
         """`by` names who remembers that there is nothing newer, and when it heard that (epoch seconds)."""
@@ -39,6 +44,7 @@ class Vouched:
             "list": self.state,
             "list_from": self.source or None,
             "left_out": list(self.left_out),
+            "any_key": self.any_key,
             "age": self.age.state,
             "seen": self.age.seen,
             "by": [{"node": node, "at": at} for node, at in self.age.by],
@@ -63,7 +69,9 @@ async def vouched(copy: Copy, testimony: Testimony, *, accept_unlisted: bool = F
         raise _forked(copy, told)
     state: State = "unlisted" if accept_unlisted and sorted_.unlisted else "listed"
     source = next((one.source for one in accounts if one.ledger is not None), "")
-    return replace(copy, snapshots=kept, vouched=Vouched(ledger, source, told, state, left_out))
+    return replace(
+        copy, snapshots=kept, vouched=Vouched(ledger, source, told, state, left_out, accept_unlisted)
+    )
 
 
 async def vouched_all(

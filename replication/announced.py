@@ -9,7 +9,15 @@ from dataclasses import dataclass
 
 from replication.errors import KeyChanged, NotAsListed, StreamRefused, TransferFailed
 from replication.jobs import ReceiveJob
-from zfs.stream import BadStreamHeader, Begin, KeyMaterial, crypt_payload, read_begin, resume_point
+from zfs.stream import (
+    BadStreamHeader,
+    Begin,
+    KeyMaterial,
+    crypt_payload,
+    holds_all_objects,
+    read_begin,
+    resume_point,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +75,12 @@ def judge(header: bytes, payload: bytes, job: Announced) -> Judged:
         begin = read_begin(header)
         key = crypt_payload(payload)
         resumes = resume_point(payload) is not None
+        whole = holds_all_objects(payload)
     except BadStreamHeader as error:
         raise StreamRefused(f"the BEGIN record is malformed: {error}") from error
     fingerprint = key.fingerprint() if key else None
     wrong = _wrong_kind(begin) or _not_as_announced(begin, job, resumes) or _wrong_key_presence(begin, key)
+    wrong = wrong or ("" if whole else "its list of objects ends before the last one that there may be")
     refusal: TransferFailed | None = StreamRefused(wrong) if wrong else None
     if not refusal and job.key_fingerprint is not None and fingerprint != job.key_fingerprint:
         refusal = KeyChanged(
@@ -128,7 +138,8 @@ def _not_as_listed(key: KeyMaterial | None, job: Announced) -> str:
         return "" if job.to_ivset is None else "it is not encrypted, but was when it was sent"
     if job.keys and key.fingerprint() not in job.keys:
         return (
-            f"it carries key material {_short(key.fingerprint())}, under which nothing of this was ever sent"
+            f"it carries key material {_short(key.fingerprint())}, under which nothing of this is listed as sent; "
+            "if the key was changed at home since, --accept-unlisted takes it, and the passphrase then decides"
         )
     if job.to_ivset is not None and key.to_ivset_guid != job.to_ivset:
         return f"its blocks are of IV set {key.to_ivset_guid}, but those that were sent are of {job.to_ivset}"

@@ -101,9 +101,14 @@ class Ledger:
         place = count - self.dropped.count
         return self._heads[place] if 0 <= place < len(self._heads) else None
 
-    def lists(self, guid: int, name: str) -> bool:
-        """Whether that snapshot went out under that name."""
-        return any(entry.name == name for entry in self.by_guid.get(guid, ()))
+    def lists(self, guid: int, name: str, raw: bool) -> bool:
+        """Whether that snapshot went out under that name, and in that form."""
+        return any(entry.name == name and entry.raw == raw for entry in self.by_guid.get(guid, ()))
+
+    def has(self, entry: Entry) -> bool:
+        """Whether that snapshot went out under that name, as the same ciphertext."""
+        same = (entry.name, entry.ivset)
+        return any((one.name, one.ivset) == same for one in self.by_guid.get(entry.guid, ()))
 
     def added(self, entries: Iterable[Entry]) -> "Ledger":
         """Itself with *entries* at the end. Raises BadLedger for one that cannot be."""

@@ -33,8 +33,10 @@ def sort_out(ledger: Ledger | None, offered: Sequence[Snapshot], *, encrypted: b
             wrong.append(f"what it calls @{one.name} was sent as @{entries[-1].name}")
         elif all(entry.creation != one.creation for entry in fitting):
             wrong.append(f"@{one.name} was not taken when it says")
+        elif not encrypted and all(entry.raw for entry in fitting):
+            wrong.append(f"@{one.name} was encrypted when it was sent")
         elif all(entry.raw != encrypted for entry in fitting):
-            wrong.append(f"@{one.name} was {'not ' if encrypted else ''}encrypted when it was sent")
+            unlisted.append(one)  # encrypted since, as `meshkeep encrypt` does, which keeps the guids
         else:
             listed.append(one)
     return Sorted(tuple(listed), tuple(unlisted), tuple(wrong))
@@ -49,16 +51,20 @@ class Expected:
     keys: tuple[str, ...] = ()
 
 
-def expected(ledger: Ledger | None, to_guid: int, from_guid: int | None) -> Expected:
-    """By the list; nothing is asked of what is not on it."""
-    if ledger is None or to_guid not in ledger.by_guid:
+def expected(
+    ledger: Ledger | None, to_guid: int, from_guid: int | None, *, encrypted: bool = True
+) -> Expected:
+    """By the list; nothing is asked of what is not on it, nor of plaintext, which has neither key nor IVs."""
+    if ledger is None or not encrypted or to_guid not in ledger.by_guid:
         return Expected()
     return Expected(_ivset(ledger, to_guid), _ivset(ledger, from_guid), tuple(sorted(ledger.keys)))
 
 
 def _ivset(ledger: Ledger, guid: int | None) -> int | None:
+    """The one that it must be of; None where it is of none, or went out as several."""
     entries = ledger.by_guid.get(guid, ()) if guid is not None else ()
-    return entries[-1].ivset if entries else None
+    ivsets = {entry.ivset for entry in entries if entry.ivset is not None}
+    return ivsets.pop() if len(ivsets) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import pytest
 from node.errors import MeshkeepError
 from node.sent import COMPACT_AT, MOST, Sent
 from replication.ledger import Entry, begin
-from tests.fakes.pair import CLOUD, Pair, served
+from tests.fakes.pair import CLOUD, HOME, ROOT, Pair, served
 from tests.fakes.zfs import FakeZfs
 from zfs.errors import PoolUnavailable
 from zfs.model import Snapshot
@@ -162,6 +162,47 @@ class TestEntering:
         await pair.replicate()
         assert len(listed(pair.sent)) == 3
         assert pair.sent.problems() == []
+
+    async def test_a_key_that_was_changed_at_home_and_sent_with_no_new_snapshot(self, pair: Pair) -> None:
+        await pair.replicate()
+        first = wrap(pair).fingerprint()
+        await pair.home.change_key("tank/home", b"another horse")
+        await pair.cloud.rename(f"{ROOT}/{HOME}/tank/home", "vault/elsewhere")
+        await pair.replicate()
+        ledger = again(pair).ledger("tank/home")
+        assert ledger is not None
+        assert ledger.keys == {first, wrap(pair).fingerprint()}
+        assert len(ledger.entries) == 4
+        assert (await pair.restore())["vouched"]["list"] == "listed"
+
+    async def test_how_it_went_out_outlives_the_agent(
+        self, pair: Pair, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def died(*_: object, **__: object) -> None:
+            return None
+
+        monkeypatch.setattr(pair.sent, "shown", died)
+        await pair.replicate()
+        assert listed(again(pair)) == []
+        pair.sent = again(pair)
+        here = await pair.home.snapshots("tank/home")
+        shown = [(one.guid, one.name) for one in here]
+        await pair.sent.shown("tank/home", CLOUD, here, shown, encrypted=True, claimed=True)
+        assert {one.key for one in listed(pair.sent)} == {wrap(pair).fingerprint()}
+        assert list((pair.archive / "sent").glob("*.out")) == []
+
+    async def test_what_was_encrypted_since_is_entered_in_its_new_form(self, pair: Pair) -> None:
+        here = await pair.home.snapshots("tank/home")
+        plain = [Entry(one.guid, one.name, one.creation, None, None, None, CLOUD, 1) for one in here]
+        pair.sent._lists["tank/home"] = begin("tank/home").added(plain)
+        await pair.replicate()
+        assert [(one.name, one.raw) for one in listed(pair.sent)] == [
+            *((name, False) for name in "abc"),
+            *((name, True) for name in "abc"),
+        ]
+        await pair.replicate()
+        assert len(listed(pair.sent)) == 6
+        assert (await pair.restore())["snapshots"] == 3
 
     async def test_tells_when_a_list_has_grown(self, pair: Pair) -> None:
         told: list[int] = []

@@ -180,6 +180,26 @@ class TestBeforeZfsSeesAByte:
         assert error.code == "not_as_listed"
         assert "key material" in error.why
 
+    async def test_a_key_that_no_list_knows_comes_only_where_it_is_said(self, pair: Pair) -> None:
+        """It may be genuine: the agent died before it could list it."""
+        ledger = pair.sent.ledger("tank/home")
+        assert ledger is not None
+        entries = [replace(one, key="ab" * 32) for one in ledger.entries]
+        pair.sent._lists["tank/home"] = begin("tank/home").added(entries)
+        error = await refused(pair)
+        assert error.code == "not_as_listed"
+        assert "--accept-unlisted" in error.why
+        assert (await pair.restore(accept_unlisted=True))["vouched"]["any_key"] is True
+        await pair.home.load_key("tank/back", PASSPHRASE)
+
+    async def test_encrypted_since_it_was_listed_it_comes_only_where_it_is_said(self, pair: Pair) -> None:
+        ledger = pair.sent.ledger("tank/home")
+        assert ledger is not None
+        entries = [replace(one, ivset=None, key=None) for one in ledger.entries]
+        pair.sent._lists["tank/home"] = begin("tank/home").added(entries)
+        assert (await refused(pair)).code == "unlisted"
+        assert (await pair.restore(accept_unlisted=True))["vouched"]["list"] == "unlisted"
+
     async def test_an_earlier_key_that_was_sent_opens_to_who_had_it_then(self, pair: Pair) -> None:
         """A key that was changed at home, and approved: older snapshots come back under either."""
         ledger = pair.sent.ledger("tank/home")

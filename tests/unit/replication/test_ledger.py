@@ -75,10 +75,11 @@ class TestTheHead:
 class TestLookingUp:
     def test_a_snapshot_may_have_gone_out_under_two_names(self) -> None:
         found = begin("tank/home").added([entry(1), entry(1, name="renamed", target="nas")])
-        assert found.lists(1, "s1")
-        assert found.lists(1, "renamed")
-        assert not found.lists(1, "s2")
-        assert not found.lists(2, "s1")
+        assert found.lists(1, "s1", raw=True)
+        assert found.lists(1, "renamed", raw=True)
+        assert not found.lists(1, "s1", raw=False)
+        assert not found.lists(1, "s2", raw=True)
+        assert not found.lists(2, "s1", raw=True)
 
     def test_all_keys_that_went_out(self) -> None:
         found = begin("tank/home").added([entry(1), entry(2, key=None), entry(3, key="cd" * 32)])

@@ -58,7 +58,19 @@ class TestSortingOut:
     def test_plaintext_that_was_sent_so_is_listed_so(self) -> None:
         plain = begin("tank/home").added([entry(1, ivset=None, key=None)])
         assert len(sort_out(plain, [offered(1)], encrypted=False).listed) == 1
-        assert sort_out(plain, [offered(1)], encrypted=True).wrong
+        since = sort_out(plain, [offered(1)], encrypted=True)
+        assert (len(since.unlisted), since.wrong) == (1, ())
+
+    def test_sent_plain_and_encrypted_since_it_comes_back_as_either(self) -> None:
+        both = begin("tank/home").added([entry(1, ivset=None, key=None), entry(1)])
+        for encrypted in (False, True):
+            assert len(sort_out(both, [offered(1)], encrypted=encrypted).listed) == 1
+        assert expected(both, 1, None, encrypted=False) == Expected()
+        assert expected(both, 1, None).to_ivset == 7001
+
+    def test_of_two_ciphertexts_that_were_sent_either_may_come(self) -> None:
+        both = begin("tank/home").added([entry(1), entry(1, ivset=7777)])
+        assert expected(both, 1, None).to_ivset is None
 
 
 class TestWhatAStreamMustSay:
@@ -122,6 +134,6 @@ def test_lists_of_owner_and_heir_are_looked_up_together() -> None:
         "tank/home", [Account(ledger(1), "cloud"), Account(ledger(2), "this host"), Account(None, "")]
     )
     assert found is not None
-    assert found.lists(1, "s1")
-    assert found.lists(2, "s2")
+    assert found.lists(1, "s1", raw=True)
+    assert found.lists(2, "s2", raw=True)
     assert together("tank/home", [Account(None, "")]) is None
