@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from node.vouching import Vouched
 
 LIST_S = 120.0
+"""Seconds for one page of a list, and for ten times as many that are all of it."""
+
+MOST = 1_000_000
+"""Snapshots that one node can say it keeps of us: it shall not fill the memory here."""
+
 _MAX_64 = (1 << 64) - 1
 
 
@@ -78,11 +83,31 @@ class Copies:
 
     async def on(self, peer: Peer) -> tuple[Copy, ...]:
         """All that *peer* keeps of ours. Raises PeerUnreachable (also for nonsense), LinkTimeout, PeerRefused."""
-        answer = await self._directory.link().call(peer.address, "replica.list", {}, timeout=LIST_S)
         try:
-            return read(peer, answer)
+            async with asyncio.timeout(10 * LIST_S):
+                return await self._pages(peer)
         except ValueError as error:
             raise PeerBroke(peer.name, f"its list of replicas makes no sense: {error}") from error
+        except TimeoutError as error:
+            raise LinkTimeout(peer.address, "replica.list", 10 * LIST_S) from error
+
+    async def _pages(self, peer: Peer) -> tuple[Copy, ...]:
+        """As many as there are; each must bring something new. Raises ValueError."""
+        found: dict[tuple[str, str], Copy] = {}
+        args: dict[str, Any] = {}
+        left = MOST
+        while True:
+            answer = await self._directory.link().call(peer.address, "replica.list", args, timeout=LIST_S)
+            told = read(peer, answer)
+            for one in told:
+                left -= len(one.snapshots)
+                key = one.owner, one.dataset
+                found[key] = _joined(found[key], one) if key in found else one
+            if answer.get("more") is not True:
+                return tuple(found.values())
+            if not told or left < 0:
+                raise ValueError("it has no end")
+            args = {"after": _end(told[-1])}
 
     async def everywhere(self) -> Found:
         """What every node keeps; those that cannot say it are told of."""
@@ -123,14 +148,33 @@ def read(peer: Peer, answer: Mapping[str, Any]) -> tuple[Copy, ...]:
     return found
 
 
+def _end(copy: Copy) -> dict[str, Any]:
+    """Behind which snapshot the next page begins."""
+    last = max((one.createtxg, one.guid) for one in copy.snapshots)
+    return {"owner": copy.owner, "dataset": copy.dataset, "snapshot": list(last)}
+
+
+def _joined(one: Copy, more: Copy) -> Copy:
+    """One replica of which two pages tell. Raises ValueError."""
+    if one.encrypted != more.encrypted:
+        raise ValueError(f"{one.dataset} is encrypted on one page and not on another")
+    return replace(
+        one, snapshots=_in_order(one.dataset, (*one.snapshots, *more.snapshots)), known=one.known | more.known
+    )
+
+
+def _in_order(dataset: str, listed: Sequence[Snapshot]) -> tuple[Snapshot, ...]:
+    """Oldest first. Raises ValueError."""
+    if min(len({one.name for one in listed}), len({one.guid for one in listed})) != len(listed):
+        raise ValueError(f"one snapshot of {dataset} is listed twice")
+    return tuple(sorted(listed, key=lambda one: (one.createtxg, one.creation)))
+
+
 def _copy(peer: Peer, raw: Any) -> Copy:
     if not isinstance(raw, dict):
         raise ValueError("a replica is no object")
     dataset = check_dataset(_text(raw, "dataset"))
-    listed = [_snapshot(dataset, one) for one in _list(raw, "snapshots")]
-    snapshots = tuple(sorted(listed, key=lambda one: (one.createtxg, one.creation)))
-    if min(len({one.name for one in listed}), len({one.guid for one in listed})) != len(listed):
-        raise ValueError(f"one snapshot of {dataset} is listed twice")
+    snapshots = _in_order(dataset, [_snapshot(dataset, one) for one in _list(raw, "snapshots")])
     if not snapshots:
         raise ValueError(f"{dataset} has no snapshot")
     known = frozenset(one.guid for one in snapshots)

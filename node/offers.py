@@ -115,6 +115,36 @@ def states_asked(args: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 @dataclass(frozen=True, slots=True)
+class Position:
+    """Behind which snapshot (createtxg, guid) of which replica a ``replica.list`` goes on."""
+
+    owner: str
+    dataset: str
+    snapshot: tuple[int, int]
+
+    @classmethod
+    def parse(cls, args: Mapping[str, Any]) -> "Position | None":
+        """None: from the beginning. Raises Refusal."""
+        after = args.get("after")
+        if after is None:
+            return None
+        if not isinstance(after, dict):
+            raise Refusal("bad_request", "'after' is no object", "")
+        place: Any = after.get("snapshot")
+        if not _two_numbers(place):
+            raise Refusal("bad_request", "'snapshot' is not [createtxg, guid]", "")
+        return cls(_text(after, "owner"), dataset_of(after), (place[0], place[1]))
+
+
+def _two_numbers(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(type(n) is int and 0 <= n <= _MAX_64 for n in value)
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class SendBack:
     """What an owner asks back. `resume` is (object, offset)."""
 
@@ -128,11 +158,7 @@ class SendBack:
     def parse(cls, args: Mapping[str, Any]) -> "SendBack":
         """Raises Refusal."""
         resume = args.get("resume")
-        if resume is not None and not (
-            isinstance(resume, list)
-            and len(resume) == 2
-            and all(type(n) is int and 0 <= n <= _MAX_64 for n in resume)
-        ):
+        if resume is not None and not _two_numbers(resume):
             raise Refusal("bad_request", "'resume' is not [object, offset]", "")
         return cls(
             owner=_text(args, "owner"),

@@ -74,8 +74,8 @@ class PeerApi:
     async def _states(self, caller: Member, args: dict[str, Any], _: IncomingStream) -> dict[str, Any]:
         return await self._replicas.states(self._mesh.owned_by(caller.id), args)
 
-    async def _list(self, caller: Member, _args: dict[str, Any], _: IncomingStream) -> dict[str, Any]:
-        return await self._replicas.listing(self._mesh.owned_by(caller.id))
+    async def _list(self, caller: Member, args: dict[str, Any], _: IncomingStream) -> dict[str, Any]:
+        return await self._replicas.listing(self._mesh.owned_by(caller.id), args)
 
     async def _receive(self, caller: Member, args: dict[str, Any], stream: IncomingStream) -> dict[str, Any]:
         try:

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import wraps
+from types import MappingProxyType
 from typing import Any, ParamSpec
 
 from mesh.link_errors import Refusal
@@ -17,9 +18,10 @@ from mesh.link_server import IncomingStream
 from node.aside import Aside, key_root, refuse_aside, refuse_drift
 from node.aside import parse as parse_rotation
 from node.key_archive import KeyArchive, Pending, short
-from node.offers import Offer, SendBack, dataset_of, states_asked
+from node.offers import Offer, Position, SendBack, dataset_of, states_asked
 from node.receipts import Receipts
 from node.replica_json import Versions, error_as_json, resume_as_json, too_long, with_receipts
+from node.replica_list import page
 from node.replica_places import KEY, RECEIVE_USER, RECEIVED, Places, Replica, Terms, well_formed
 from node.transfers import Workers
 from node.version_gates import VersionGates
@@ -148,31 +150,13 @@ class Replicas:
         return state if version == known else state | {"snapshots": with_receipts(look)}
 
     @_said
-    async def listing(self, owners: Sequence[str]) -> dict[str, Any]:
-        """Every replica below the roots of *owners*."""
-        found = []
-        storage = (await self._places.terms()).root
-        for owner in owners:
-            root = f"{storage}/{owner}"
-            try:
-                datasets = await self._zfs.datasets(root)
-            except errors.NotFound:
-                continue
-            looks = await self._places.looks([dataset.name for dataset in datasets])
-            for name, look in looks.items():
-                if isinstance(look, errors.ZfsError):
-                    raise look
-                if look.snapshots:
-                    found.append(
-                        {
-                            "owner": owner,
-                            "dataset": name.removeprefix(root + "/"),
-                            "encrypted": look.dataset.encrypted,
-                            "used": look.dataset.used,
-                            "snapshots": with_receipts(look),
-                        }
-                    )
-        return {"replicas": found}
+    async def listing(
+        self, owners: Sequence[str], args: Mapping[str, Any] = MappingProxyType({})
+    ) -> dict[str, Any]:
+        """Every replica below the roots of *owners*, as many as an answer takes: where there is more, the caller asks
+        again `after` the last snapshot that it was told of.
+        """
+        return await page(self._zfs, self._places, owners, Position.parse(args), ANSWER)
 
     # -- storing -----------------------------------------------------------------------------------------------
 

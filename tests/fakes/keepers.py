@@ -52,7 +52,7 @@ class Keeper:
             case "replica.states":
                 return await self.replicas.states(self.owners, args)
             case "replica.list":
-                return self.lies or await self.replicas.listing(self.owners)
+                return self.lies or await self.replicas.listing(self.owners, args)
             case "replica.receive":
                 return await self.replicas.receive(self.owners, args, stream)
             case "replica.send":

@@ -161,7 +161,7 @@ class Pair:
             case "replica.states":
                 return await self.replicas.states(self.owners, args)
             case "replica.list":
-                return await self.replicas.listing(self.owners)
+                return await self.replicas.listing(self.owners, args)
             case "replica.receive":
                 return await self.replicas.receive(self.owners, args, stream)
             case "replica.abort":

@@ -1,14 +1,17 @@
 """What a peer says it keeps of us is read strictly: it may be a vault that somebody else owns by now."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.copies import newest_of, read
+from mesh.link_errors import PeerBroke
+from node.copies import Copies, newest_of, read
 from node.replicator import Peer
+from tests.fakes.pair import HOME, ROOT, Pair, served
 
 VAULT, MEMBER = Peer("v" * 16, "cloud", "vault", "fd00::1"), Peer("m" * 16, "nas", "member", "fd00::2")
 
@@ -129,3 +132,65 @@ def test_the_newest_that_can_be_genuine(copies: Callable[[], Any], chosen: str |
     """A vault never gets plaintext, so what it offers as such was never sent there."""
     found = newest_of(copies())
     assert (found.peer.name if found else None) == chosen
+
+
+class Told:
+    """One node that answers with these pages, again and again."""
+
+    def __init__(self, *pages: dict[str, Any]) -> None:
+        self._pages = pages
+        self.asked: list[dict[str, Any]] = []
+        directory: Any = self
+        self.copies = Copies(directory, list)
+
+    def link(self) -> Any:
+        return self
+
+    async def call(self, _address: str, verb: str, args: dict[str, Any], timeout: float) -> dict[str, Any]:
+        assert verb == "replica.list"
+        self.asked.append(args)
+        return self._pages[(len(self.asked) - 1) % len(self._pages)]
+
+
+async def test_a_list_of_many_pages_is_one() -> None:
+    told = Told(
+        answer(replica(), replica(dataset="tank/x", snapshots=[snapshot("c", 3)])) | {"more": True},
+        answer(replica(dataset="tank/x", snapshots=[snapshot("d", 4)])) | {"more": False},
+    )
+    home, other = await told.copies.on(VAULT)
+    assert ([one.name for one in home.snapshots], home.known) == (["a", "b"], {1, 2})
+    assert ([one.name for one in other.snapshots], other.known) == (["c", "d"], {3, 4})
+    assert told.asked == [{}, {"after": {"owner": "o" * 16, "dataset": "tank/x", "snapshot": [3, 3]}}]
+
+
+@pytest.mark.parametrize("page", [answer(replica()), answer()])
+async def test_a_list_that_never_ends_is_an_error(page: dict[str, Any]) -> None:
+    told = Told(page | {"more": True})
+    with pytest.raises(PeerBroke):
+        await told.copies.on(VAULT)
+    assert len(told.asked) <= 2
+
+
+async def test_a_list_without_measure_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.copies.MOST", 10)
+    told = Told(
+        *[answer(replica(snapshots=[snapshot(f"s{n}", n)])) | {"more": True} for n in range(1, 100)], answer()
+    )
+    with pytest.raises(PeerBroke, match="no end"):
+        await told.copies.on(VAULT)
+    assert len(told.asked) == 11
+
+
+async def test_more_than_fits_into_a_frame_is_listed_over_a_real_connection(tmp_path: Path) -> None:
+    """As little as 1,000 copies with 100 snapshots each."""
+    async with served(Pair(tmp_path)) as pair:
+        for name in (ROOT, f"{ROOT}/{HOME}", f"{ROOT}/{HOME}/tank"):
+            await pair.cloud.create(name, {})
+        names = [f"{ROOT}/{HOME}/tank/dataset-{place:04}" for place in range(1000)]
+        for name in names:
+            await pair.cloud.create(name, {})
+        for number in range(100):
+            await pair.cloud.snapshot([f"{name}@autosnap_2026-11-24_{number:06}_hourly" for name in names])
+        found = await Copies(pair, list).on(pair.peer("cloud"))
+        assert [len(one.snapshots) for one in found] == [100] * 1000
+        assert pair.asked.count("replica.list") > 2

@@ -298,6 +298,39 @@ class TestListing:
         (replica,) = (await pair.replicas.listing([HOME]))["replicas"]
         assert all(one["received"] >= one["creation"] for one in replica["snapshots"])
 
+    async def test_what_does_not_fit_into_one_answer_is_told_in_the_next(
+        self, pair: Pair, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also in the middle of a replica, where its snapshots alone are too many."""
+        whole = (await pair.replicas.listing([HOME, OLD]))["replicas"]
+        snapshots = [
+            (one["owner"], one["dataset"], *some.items()) for one in whole for some in one["snapshots"]
+        ]
+        for room in (*range(0, 2 * len(json.dumps(whole)), 50), 1 << 20):
+            monkeypatch.setattr("node.replicas.ANSWER", room)
+            told, args, more = list[Any](), dict[str, Any](), True
+            while more:
+                page = await pair.replicas.listing([HOME, OLD], args)
+                more = page["more"]
+                assert page["replicas"] or not more
+                assert len(json.dumps(page["replicas"])) <= max(room, 400) + 2 * len(page["replicas"])
+                for one in page["replicas"]:
+                    told += [(one["owner"], one["dataset"], *some.items()) for some in one["snapshots"]]
+                    last = one["snapshots"][-1]
+                    place = [last["createtxg"], last["guid"]]
+                    args = {"after": {"owner": one["owner"], "dataset": one["dataset"], "snapshot": place}}
+            assert told == snapshots
+
+    async def test_a_place_in_the_list_that_is_none_is_refused(self, pair: Pair) -> None:
+        good = {"owner": HOME, "dataset": "tank/home", "snapshot": [1, 2]}
+        for bad in ("x", good | {"owner": 1}, good | {"dataset": "../x"}, good | {"snapshot": [1]}):
+            with pytest.raises(Refusal):
+                await pair.replicas.listing([HOME], {"after": bad})
+
+    async def test_a_place_at_somebody_elses_shows_nothing(self, pair: Pair) -> None:
+        place = {"owner": NEIGHBOUR, "dataset": "tank/home", "snapshot": [0, 0]}
+        assert (await pair.replicas.listing([HOME], {"after": place}))["replicas"] == []
+
     async def test_a_resume_is_told_by_guid_and_place_and_never_by_its_token(self, pair: Pair) -> None:
         await pair.snap("c", data=b"z" * 100 * KB)
         async with served(pair):
