@@ -168,7 +168,10 @@ class _Limits:
                 raise _Wrong(f"indirect blocks of 2**{indirect} bytes")
             if pointers > _pointers(bonus_kind, bonus, max(slots, 1)):
                 raise _Wrong(f"{pointers} block pointers beside a bonus of {bonus} bytes")
-            blocks = pointers << (indirect - 7) * (levels - 1) if levels > 1 else pointers
+            bits = (indirect - 7) * (levels - 1) if levels > 1 else 0
+            if bits >= 64:
+                raise _Wrong(f"{levels} levels of indirect blocks of 2**{indirect} bytes")
+            blocks = pointers << bits
             if last >= blocks:
                 raise _Wrong(f"a block {last}, where {blocks} can be pointed to")
             self._shapes[number] = block, block * blocks

@@ -30,6 +30,12 @@ _OBJSET_KINDS: dict[int, Literal["filesystem", "volume"]] = {2: "filesystem", 3:
 T = TypeVar("T", int, bytes)
 
 
+MAX_OBJECT = 1 << 48
+"""DN_MAX_OBJECT: no object has this number."""
+
+_METADNODE = ("mdn_nlevels", "mdn_blksz", "mdn_indblkshift", "mdn_nblkptr", "mdn_maxblkid")
+
+
 class BadStreamHeader(ValueError):
     """The bytes are no BEGIN record, or its payload is not well formed. Nothing was changed."""
 
@@ -204,6 +210,21 @@ def crypt_payload(payload: bytes) -> KeyMaterial | None:
         to_ivset_guid=_field(crypt, "to_ivset_guid", int),
         from_ivset_guid=_field(crypt, "from_ivset_guid", int) or None,
     )
+
+
+def holds_all_objects(payload: bytes) -> bool:
+    """Whether the list of objects that a raw stream describes (mdn_*) can be pointed to up to the last number that an
+    object may have. ZFS makes every dataset so, takes it from the stream as it is, and stops the whole pool where it
+    cannot hold an object. True for what ZFS itself refuses, and without key material. Raises BadStreamHeader.
+    """
+    crypt = _payload(payload).get("crypt_keydata")
+    if not isinstance(crypt, dict) or any(name not in crypt for name in _METADNODE):
+        return True
+    levels, block, shift, pointers, last = (_field(crypt, name, int) for name in _METADNODE)
+    if not (1 <= levels <= 12 and 12 <= shift <= 17 and pointers == 3):
+        return False
+    in_block, bits = block // 512, (levels - 1) * (shift - 7)
+    return bits < 64 and in_block * pointers << bits >= MAX_OBJECT and last * in_block < MAX_OBJECT
 
 
 def resume_point(payload: bytes) -> tuple[int, int] | None:

@@ -171,6 +171,7 @@ REFUSED: dict[str, tuple[Begin, bytes, str]] = {
     "indirect blocks": (RAW, records.object_record(GUID, 1, indirect=18), "2**18"),
     "raw object in a plain stream": (PLAIN, records.object_record(GUID, 1), "only raw streams"),
     "levels without indirect blocks": (RAW, records.object_record(GUID, 1, indirect=0, levels=2), "2**0"),
+    "more levels than offsets have": (RAW, records.object_record(GUID, 1, levels=8), "8 levels of"),
     "pointers where attributes are": (
         RAW,
         records.object_record(GUID, 1, pointers=2),

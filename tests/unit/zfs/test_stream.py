@@ -25,6 +25,7 @@ from zfs.stream import (
     crypt_payload,
     decode_resume_token,
     fletcher4_first,
+    holds_all_objects,
     read_begin,
     resume_point,
 )
@@ -165,6 +166,37 @@ def test_key_material_that_lacks_a_field_is_refused(missing: str) -> None:
         crypt_payload(native({"crypt_keydata": crypt}))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("mdn_nlevels", 0),
+        ("mdn_nlevels", 1),
+        ("mdn_nlevels", 4),
+        ("mdn_nlevels", 8),
+        ("mdn_indblkshift", 12),
+        ("mdn_indblkshift", 18),
+        ("mdn_nblkptr", 1),
+        ("mdn_blksz", 0),
+        ("mdn_maxblkid", 1 << 43),
+        ("mdn_maxblkid", (1 << 64) - 1),
+    ],
+)
+def test_a_list_of_objects_that_cannot_hold_them_all(name: str, value: int) -> None:
+    crypt = crypt_fields(KEYS)
+    for pack in (native, xdr):
+        assert holds_all_objects(pack({"crypt_keydata": crypt}))
+        assert not holds_all_objects(pack({"crypt_keydata": crypt | {name: value}}))
+
+
+def test_a_list_of_objects_that_zfs_refuses_by_itself() -> None:
+    crypt = crypt_fields(KEYS)
+    del crypt["mdn_nlevels"]
+    assert holds_all_objects(native({"crypt_keydata": crypt}))
+    assert holds_all_objects(b"")
+    with pytest.raises(BadStreamHeader, match="mdn_nlevels"):
+        holds_all_objects(native({"crypt_keydata": crypt | {"mdn_nlevels": "6"}}))
+
+
 @pytest.mark.parametrize("payload", [b"junk", native({"crypt_keydata": 1}), native({"crypt_keydata": {}})])
 def test_a_malformed_payload_is_refused(payload: bytes) -> None:
     with pytest.raises(BadStreamHeader):
@@ -180,6 +212,7 @@ def test_the_first_bytes_of_a_real_raw_stream_are_read() -> None:
     assert (begin.creation, begin.payload_size) == (1795528547, 1028)
     keys = crypt_payload(data[HEADER_SIZE:])
     assert keys is not None
+    assert holds_all_objects(data[HEADER_SIZE:])
     assert (keys.suite, keys.version, keys.keyformat) == (8, 1, 3)
     assert (keys.pbkdf2_iterations, keys.pbkdf2_salt) == (350_000, 11899762499394171349)
     assert [len(part) for part in (keys.master_key, keys.hmac_key, keys.iv, keys.mac)] == [32, 64, 12, 16]
