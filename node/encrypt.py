@@ -10,7 +10,7 @@ import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,11 @@ from node.encrypt_rules import (
     carried,
     following,
     judge,
+    left_uncompared,
     load,
     same_history,
     undo,
+    whereabouts,
 )
 from node.errors import Exit, MeshkeepError
 from node.local_state import LocalState
@@ -128,8 +130,8 @@ class Encryptor:
                 raise MeshkeepError(
                     f"no encryption of {dataset} is under way", code="nothing_to_abort", exit=Exit.NOT_FOUND
                 )
-            here = await self._look(dataset)
-            if here is not None and here.dataset.encrypted:
+            left = await self._has_left(state)
+            if left and await self._look(dataset) is not None:
                 raise MeshkeepError(
                     f"{dataset} is encrypted already",
                     code="too_late",
@@ -137,7 +139,7 @@ class Encryptor:
                     why=f"the old one is {state.old}",
                     hint="meshkeep encrypt goes on to its end; then: " + " && ".join(undo(state)),
                 )
-            if here is None:
+            if left:
                 await self._zfs.rename(state.old, dataset)
             await self._thaw(state)
             await self._let_go(dataset)
@@ -165,19 +167,20 @@ class Encryptor:
             await self._zfs.create(
                 state.vessel, {**VESSEL_PROPERTIES, MARK: state.dump()}, passphrase=passphrase
             )
-        else:
-            await self._unlock(state, passphrase)
         checked = ["compared by an earlier run"]
-        here = await self._look(state.dataset)
-        if here is not None and not here.dataset.encrypted:
+        left = await self._has_left(state)
+        if left and not state.compared:
+            raise left_uncompared(state)
+        await self._unlock(state, passphrase)
+        if not left:
             checked = await self._copy_and_compare(state, wanted, passphrase, progress)
         await self._take_its_place(state)
-        left = await self._finish(state)
+        lost = await self._finish(state)
         return {
             "dataset": state.dataset,
             "old": state.old,
             "checked": checked,
-            "not_carried": left,
+            "not_carried": lost,
             "undo": undo(state),
             "rules": list(self._rules(state.dataset)),
         }
@@ -193,6 +196,8 @@ class Encryptor:
         self, state: State, wanted: Wanted, passphrase: bytes, progress: Tell
     ) -> list[str]:
         """Until the copy is as the dataset, which is read-only from then on. Returns how that was found out."""
+        state = replace(state, compared=False)
+        await self._note(state)
         await self._snapshot(state)
         await self._catch_up(state, progress)
         await self._own_key(state, passphrase)
@@ -205,12 +210,17 @@ class Encryptor:
             same_history(source, made)
             few = LAST_LOOK if wanted.limit is None else min(LAST_LOOK, wanted.limit)
             checked.append(await self._compared(state, few, progress))
+            await self._note(replace(state, compared=True))
             await self._zfs.rename(state.dataset, state.old)
         except BaseException:
             if await self._look(state.dataset) is not None:
+                await self._note(state)
                 await self._thaw(state)
             raise
         return checked
+
+    async def _note(self, state: State) -> None:
+        await self._zfs.set(state.vessel, {MARK: state.dump()})
 
     async def _freeze(self, state: State) -> None:
         """Nobody writes to it any more. Unmounted, not only read-only: what programs have mapped is written by that."""
@@ -378,6 +388,9 @@ class Encryptor:
         self._local.end_restore(state.vessel)
 
     # -- looking -----------------------------------------------------------------------------------------------
+
+    async def _has_left(self, state: State) -> bool:
+        return whereabouts(state, await self._look(state.dataset), await self._look(state.old))
 
     async def _look(self, name: str) -> Look | None:
         try:

@@ -36,13 +36,17 @@ _NOT_CARRIED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What was true of the dataset before; `old` is its name to be. `readonly`, `canmount`: as set on it, or None."""
+    """What was true of the dataset before; `old` is its name to be. `readonly`, `canmount`: as set on it, or None.
+    `compared`: the copy was found to be as the dataset, which nobody could write to since.
+    """
 
     dataset: str
     old: str
     mounted: bool
     readonly: str | None = None
     canmount: str | None = None
+    guid: int = 0
+    compared: bool = False
 
     @property
     def vessel(self) -> str:
@@ -71,7 +75,7 @@ def load(text: str) -> State:
 def begin(here: Dataset, own: dict[str, str], now: float) -> State:
     """What is remembered of *here*. Raises MeshkeepError where the names would be too long."""
     old = f"{here.name}-plain-{time.strftime('%Y-%m-%d', time.gmtime(now))}"
-    state = State(here.name, old, here.mounted, own.get("readonly"), own.get("canmount"))
+    state = State(here.name, old, here.mounted, own.get("readonly"), own.get("canmount"), here.guid)
     try:
         check_dataset(old)
         check_snapshot(f"{state.new}@{PREFIX}{int(now)}_99")
@@ -160,6 +164,33 @@ def same_history(source: Look, copy: Look) -> None:
             why=f"missing: {', '.join(missing[:5])}" if missing else "there are more, or in another order",
             hint="the same command goes on; or meshkeep encrypt --abort",
         )
+
+
+def whereabouts(state: State, here: Look | None, old: Look | None) -> bool:
+    """Whether the old one has left its name to the copy; *here* and *old* are what has either name now.
+
+    Raises MeshkeepError where neither is the dataset: a person renamed it, or made another.
+    """
+    if here is not None and here.dataset.guid == state.guid:
+        return False
+    left = old is not None and old.dataset.guid == state.guid
+    if left and (here is None or here.dataset.encrypted):
+        return True
+    raise _not_the_dataset(state, f"{state.dataset} is another dataset" if here else "that name is free")
+
+
+def left_uncompared(state: State) -> MeshkeepError:
+    """The old one left its name, and not by us."""
+    return _not_the_dataset(state, f"it was renamed to {state.old} before the copy was compared with it")
+
+
+def _not_the_dataset(state: State, why: str) -> MeshkeepError:
+    return _refused(
+        f"{state.dataset} is not the dataset any more that was being encrypted",
+        "not_the_dataset",
+        f"{why}; nothing takes its place unless it was compared",
+        f"zfs rename it back to {state.dataset}; then the same command, or meshkeep encrypt --abort {state.dataset}",
+    )
 
 
 def carried(own: dict[str, str]) -> dict[str, str]:

@@ -54,6 +54,13 @@ BEGINNING = (
         _ENCRYPT,
     ),
     Mutant(
+        "a copy that was not compared takes the place of what a person renamed",
+        "node/encrypt.py",
+        "if left and not state.compared:",
+        "if False:",
+        _ENCRYPT,
+    ),
+    Mutant(
         "a copy that differs takes the dataset's place",
         "node/encrypt.py",
         "        if told.differ:",
@@ -63,8 +70,8 @@ BEGINNING = (
     Mutant(
         "a dataset that cannot be exchanged stays read-only",
         "node/encrypt.py",
-        "            if await self._look(state.dataset) is not None:\n                await self._thaw(state)",
-        "            await self._look(state.dataset)",
+        "                await self._note(state)\n                await self._thaw(state)",
+        "                await self._note(state)",
         _ENCRYPT,
     ),
     Mutant(

@@ -262,6 +262,64 @@ class TestStopped:
         assert (await stage.fails(b"short")).code == "wrong_key"
 
 
+class TestNotTheDatasetAnyMore:
+    """A name that is free, or taken by something else, is no sign that the old one was compared and has left it."""
+
+    async def stopped(self, stage: Stage) -> None:
+        stage.spoilt = lambda snapshot: b"!" if snapshot.startswith(NEW) else b""
+        await stage.fails()
+        stage.spoilt = lambda snapshot: b""
+
+    async def refused(self, stage: Stage) -> None:
+        """Neither that command nor --abort touches anything."""
+        before = dump(stage.zfs)
+        failed = await stage.fails()
+        assert (failed.code, failed.exit) == ("not_the_dataset", Exit.REFUSED)
+        with pytest.raises(MeshkeepError) as refused:
+            await stage.encryptor().abort("tank/photos")
+        assert refused.value.code == "not_the_dataset"
+        after = dump(stage.zfs)
+        assert after == before
+
+    @pytest.mark.parametrize("name", ["tank/photos-keep", OLD])
+    async def test_one_that_was_renamed_by_hand_is_not_replaced(self, stage: Stage, name: str) -> None:
+        await self.stopped(stage)
+        stage.zfs.write("tank/photos", b"new photographs")
+        await stage.zfs.rename("tank/photos", name)
+        if name == OLD:
+            assert (await stage.fails()).code == "not_the_dataset"
+            assert "tank/photos" not in stage.names
+            await stage.encryptor().abort("tank/photos")
+            assert stage.zfs.read("tank/photos").endswith(b"new photographs")
+            return
+        await self.refused(stage)
+        await stage.zfs.rename(name, "tank/photos")
+        await stage.run()
+        assert stage.zfs.read("tank/photos").endswith(b"new photographs")
+
+    @pytest.mark.parametrize("passphrase", [None, PASSPHRASE])
+    async def test_another_under_its_name_is_left_alone(self, stage: Stage, passphrase: bytes | None) -> None:
+        await self.stopped(stage)
+        await stage.zfs.rename("tank/photos", "tank/photos-keep")
+        await stage.zfs.create("tank/photos", {}, passphrase=passphrase)
+        await self.refused(stage)
+
+    async def test_what_was_given_back_is_compared_again(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Compared, but the exchange failed: it is written to again."""
+
+        async def busy(name: str, new_name: str) -> None:
+            raise errors.Busy(name)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(stage.zfs, "rename", busy)
+            await stage.fails()
+        stage.zfs.write("tank/photos", b"new photographs")
+        await stage.zfs.rename("tank/photos", OLD)
+        assert (await stage.fails()).code == "not_the_dataset"
+
+
 class _Crash(BaseException):
     """The process is gone: nothing that would clean up runs any more."""
 
