@@ -340,7 +340,8 @@ class TestManySteps:
         far.close()
         assert (got.code, got.steps, len(told)) == ("target_full", 2, 2)
         assert receiver.received == NAMES[:2]
-        assert side.outcome().code == "peer_gone"
+        # Unless all that was left fitted into the socket's buffers: then it cannot know.
+        assert side.outcome().code in ("peer_gone", "")
 
     def test_a_failure_ends_it_though_the_sender_is_silent(self, sockets: Sockets) -> None:
         near, far = sockets
