@@ -32,6 +32,7 @@ from zfs.names import InvalidName, check_dataset, parent_of
 
 ATTEMPTS = 5
 PAUSE_S = 2.0
+_ACCEPT = "--accept-unlisted takes it: only its own key then shows whether it is genuine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,12 +360,26 @@ def _no_snapshot(wanted: Wanted, found: Sequence[Copy]) -> MeshkeepError:
     keepers = ", ".join(dict.fromkeys(copy.peer.name for copy in found))
     what = f"no snapshot @{wanted.at}" if wanted.before is None else f"no snapshot as old as {wanted.at}"
     copy = max(found, key=lambda one: one.newest.creation)
+    withheld = next((one for one in found if wanted.at in _vouched(one).left_out), None)
+    if withheld is not None and wanted.before is None:
+        return MeshkeepError(
+            f"{withheld.peer.name} has @{wanted.at} of {wanted.dataset}, left out: not on the list of what was sent",
+            code="no_snapshot",
+            exit=Exit.REFUSED,
+            why="it was never sent there, or is older than what the list holds; listed are "
+            + ", ".join(one.name for one in withheld.snapshots[-5:]),
+            hint=_ACCEPT,
+        )
+    left = sum(len(_vouched(one).left_out) for one in found)
     names = [one.name for one in (copy.snapshots[-5:] if wanted.before is None else copy.snapshots[:1])]
     return MeshkeepError(
         f"{keepers} has {what} of {wanted.dataset}",
         code="no_snapshot",
         exit=Exit.NOT_FOUND,
-        why=("it has " if wanted.before is None else "its oldest is ") + ", ".join(names),
+        why=("it has " if wanted.before is None else "its oldest is ")
+        + ", ".join(names)
+        + (f"; {left} more left out: not on the list of what was sent" if left else ""),
+        hint=_ACCEPT if left else "",
     )
 
 

@@ -61,6 +61,12 @@ class Outcome:
     bytes: int = 0
     next: str = ""
 
+    @property
+    def whole(self) -> bool:
+        """Whether all that its node keeps of it is, or would be, here."""
+        vouched = self.target.copy.vouched
+        return self.state in DONE and not (vouched is not None and vouched.left_out)
+
     def as_json(self) -> dict[str, Any]:
         copy = self.target.copy
         return {
@@ -96,7 +102,7 @@ class Round:
         return [one.target.to for one in self.outcomes if one.state == "failed"]
 
     def as_json(self) -> dict[str, Any]:
-        """Partial as soon as one dataset, or what one node keeps, is not accounted for."""
+        """Partial as soon as one dataset, one snapshot, or what one node keeps, is not accounted for."""
         return {
             "outcomes": [one.as_json() for one in self.outcomes],
             "silent": [{"node": one.node, "why": one.why} for one in self.found.silent],
@@ -111,7 +117,7 @@ class Round:
             ],
             "made": self.made,
             "bytes": sum(one.bytes for one in self.outcomes),
-            "partial": bool(self.found.silent) or any(one.state not in DONE for one in self.outcomes),
+            "partial": bool(self.found.silent) or any(not one.whole for one in self.outcomes),
         }
 
 

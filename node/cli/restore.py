@@ -233,6 +233,7 @@ def _host_lines(found: Mapping[str, Any]) -> list[str]:
     for one in found["outcomes"]:
         if one["vouched"] and (one["vouched"]["age"] != "witnessed" or one["vouched"]["left_out"]):
             lines += [f"  {one['to']}: {text}" for text in _vouched_lines(one["vouched"])[1:]]
+            lines += _left_out_hint(one)
     lines += [f"{one['node']} is not believed: {one['why']}" for one in found["suspect"]]
     lines += [f"{one}  made as a place for what is below it" for one in found["made"]]
     lines += [
@@ -249,6 +250,14 @@ def _host_lines(found: Mapping[str, Any]) -> list[str]:
     if any(one["written"] for one in found["files"]):
         following.append("meshkeep config check, then meshkeep config reload")
     return lines + [f"  next  {command}" for command in following]
+
+
+def _left_out_hint(one: Mapping[str, Any]) -> list[str]:
+    """How to have what was left out; no snapshot can be received below newer ones that are here."""
+    if not one["vouched"]["left_out"]:
+        return []
+    aside = "" if one["state"] == "to restore" else f" --map {one['dataset']}={one['to']}-unlisted"
+    return [f"  {one['to']}: to have those too: meshkeep restore host --accept-unlisted{aside}"]
 
 
 def _manifest_lines(found: Mapping[str, Any]) -> list[str]:

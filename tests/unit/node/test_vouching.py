@@ -84,7 +84,11 @@ class TestBeforeAStreamIsAskedFor:
 
     async def test_asked_for_by_its_name_it_is_refused(self, pair: Pair) -> None:
         await pair.cloud.snapshot([f"{REPLICA}@mine"])
-        assert (await refused(pair, at="mine")).code == "no_snapshot"
+        error = await refused(pair, at="mine")
+        assert (error.code, error.exit) == ("no_snapshot", Exit.REFUSED)
+        assert "cloud has @mine" in error.what
+        assert "not on the list" in error.what
+        assert "--accept-unlisted" in error.hint
 
     async def test_another_dataset_under_this_name(self, pair: Pair) -> None:
         await pair.encrypted("tank/other")
