@@ -1,5 +1,6 @@
 """All mutants."""
 
+from tests.mutants.attacking import ATTACKING
 from tests.mutants.beginning import BEGINNING
 from tests.mutants.chains import CHAINS
 from tests.mutants.faults import FAULTS
@@ -16,6 +17,7 @@ from tests.mutants.serving import SERVING
 from tests.mutants.trusting import TRUSTING
 
 MUTANTS = (
+    *ATTACKING,
     *FAULTS,
     *BEGINNING,
     *CHAINS,
