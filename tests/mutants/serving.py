@@ -195,6 +195,13 @@ SERVING = (
         _RESTORE_HOST,
     ),
     Mutant(
+        "a restored host is whole though snapshots were left out",
+        "node/restore_host.py",
+        "return self.state in DONE and not (vouched is not None and vouched.left_out)",
+        "return self.state in DONE",
+        _RESTORE_HOST,
+    ),
+    Mutant(
         "an admin opens a manifest for whoever asks",
         "node/manifest_desk.py",
         "if signer != self._mesh.view().members[owner].public:",

@@ -795,6 +795,20 @@ class TestRestore:
         agent.answers["restore.host"] = RESTORED_HOST | {"suspect": [suspect]}
         assert "evil is not believed: never sent" in run("restore", "host")[1]
 
+    @pytest.mark.parametrize(
+        ("state", "more"), [("to restore", ""), ("restored", " --map tank/home=tank/home-unlisted")]
+    )
+    def test_says_what_the_list_left_out_and_how_to_have_it(
+        self, agent: FakeAgent, run: Run, state: str, more: str
+    ) -> None:
+        (one,) = RESTORED_HOST["outcomes"]
+        short = one | {"state": state, "vouched": VOUCHED | {"left_out": ["old", "older"]}}
+        agent.answers["restore.host"] = RESTORED_HOST | {"outcomes": [short], "partial": True}
+        code, out = run("restore", "host")[:2]
+        assert code == 3
+        assert "left out, for it is not on the list: @old, @older" in out
+        assert f"meshkeep restore host --accept-unlisted{more}\n" in out
+
     def test_says_whose_key_opens_it(self, agent: FakeAgent, run: Run) -> None:
         agent.answers["restore.plan"] = RESTORE_PLAN | {
             "key": {"needed": True, "kin": "tank/home", "loaded": True}

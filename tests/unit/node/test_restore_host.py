@@ -9,6 +9,7 @@ import pytest
 
 from node.errors import Exit, MeshkeepError
 from node.restore_host import HostWanted, mapping_of, renamed
+from replication.ledger import trimmed
 from tests.fakes.keepers import Keepers, listening
 from tests.fakes.pair import HOME, PASSPHRASE, dump
 
@@ -214,6 +215,29 @@ class TestPartly:
         done = await mesh.restore_host()
         assert "tank/etc" not in states(done)
         assert "tank/etc" not in mesh.here()
+
+
+class TestMoreThanTheListHolds:
+    @pytest.fixture(autouse=True)
+    async def short(self, mesh: Keepers) -> None:
+        """The lists as a sealed manifest has them that has room for one entry of each."""
+        mesh.sent._lists = {one.dataset: one for one in trimmed(list(mesh.sent.ledgers().values()), 1)}
+
+    async def test_what_is_left_out_makes_it_partial_though_each_dataset_is_back(self, mesh: Keepers) -> None:
+        planned = await mesh.host.plan(HostWanted())
+        done = await mesh.restore_host()
+        assert set(states(done).values()) == {"restored"}
+        assert mesh.snapshots("tank/home/mail") == ["b"]
+        assert of(done, "tank/home/mail")["vouched"]["left_out"] == ["a"]
+        assert planned["partial"] is done["partial"] is True
+        again = await mesh.restore_host()
+        assert set(states(again).values()) == {"present"}
+        assert again["partial"] is True
+
+    async def test_who_accepts_it_has_all_of_it(self, mesh: Keepers) -> None:
+        done = await mesh.restore_host(accept_unlisted=True)
+        assert mesh.snapshots("tank/home/mail") == ["a", "b"]
+        assert done["partial"] is False
 
 
 class TestNames:

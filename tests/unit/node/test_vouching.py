@@ -10,7 +10,7 @@ import pytest
 from node.errors import Exit, MeshkeepError
 from node.restore import Wanted
 from node.restore_host import HostWanted
-from replication.ledger import begin
+from replication.ledger import begin, trimmed
 from replication.returning import Account, Witness
 from tests.fakes.keepers import Keepers, listening
 from tests.fakes.pair import HOME, PASSPHRASE, ROOT, OwnLists, Pair, served
@@ -34,6 +34,11 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
 def replica(pair: Pair) -> Node:
     """What the vault's root can do anything to."""
     return pair.cloud.state.nodes[REPLICA]
+
+
+def shorten(pair: Pair, keep: int) -> None:
+    """The list as a manifest without room for all of it has it: its newest *keep* entries."""
+    (pair.sent._lists["tank/home"],) = trimmed(list(pair.sent.ledgers().values()), keep)
 
 
 async def refused(pair: Pair, **more: Any) -> MeshkeepError:
