@@ -95,6 +95,17 @@ class TestBeforeAStreamIsAskedFor:
         assert "not on the list" in error.what
         assert "--accept-unlisted" in error.hint
 
+    async def test_what_the_list_is_too_short_for_is_not_said_to_be_missing(self, pair: Pair) -> None:
+        shorten(pair, 1)
+        error = await refused(pair, at="a")
+        assert "cloud has @a" in error.what
+        assert "listed are c" in error.why
+        error = await refused(pair, at="1y", before=0)
+        assert "oldest is c; 2 more left out" in error.why
+        assert "--accept-unlisted" in error.hint
+        report = await pair.restore(at="a", accept_unlisted=True)
+        assert report["newest"] == "a"
+
     async def test_another_dataset_under_this_name(self, pair: Pair) -> None:
         await pair.encrypted("tank/other")
         await pair.snap("a", "b", dataset="tank/other")
