@@ -21,7 +21,7 @@ from .lab import Lab
 from .red_team.catalogue import GROUPS
 from .story import PASSPHRASE, admit, alive, encrypted_dataset, eventually, meshkeep, snapshots, sums
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.soak]
 
 HERE = Path(__file__).parent / "red_team"
 DATASETS = ("tank/photos", "tank/deep/inner", "tank/rotated", "tank/clocked", "tank/endless")
