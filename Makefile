@@ -15,7 +15,7 @@ demo: deps deb
 test: check deps oracle deb image
 	$(BIN)/pytest -m '(lab or oracle) and not soak' --durations=15
 
-## Format, lint, import contracts, types, unit tests; under a minute.
+## Format, lint, import contracts, types, unit tests; about two minutes.
 check: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
