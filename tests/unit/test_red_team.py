@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from replication.errors import StreamRefused
+from replication.records import Walker
+from replication.rewrap import rewrapped
 from tests.fakes import records
 from tests.fakes.nvlist import native
 from tests.fakes.zfs_streams import crypt_fields
 from tests.lab.red_team import forge
 from tests.lab.red_team.catalogue import ATTACKS
-from tests.lab.red_team.forging import begin, feature, number, swapped
+from tests.lab.red_team.forging import BEYOND, Lie, begin, feature, number, swapped
 from zfs.stream import HEADER_SIZE, KeyMaterial, crypt_payload, holds_all_objects, read_begin
 
 GUID = 77
@@ -44,8 +47,6 @@ def test_a_stream_without_a_lie_is_as_it_was() -> None:
 
 
 def test_the_sums_are_those_that_rewrapping_makes_too() -> None:
-    from replication.rewrap import rewrapped
-
     payload = stream()[HEADER_SIZE : HEADER_SIZE + read_begin(stream()[:HEADER_SIZE]).payload_size]
     assert rewrapped(stream(), payload) == stream()
 
@@ -66,6 +67,15 @@ def test_numbers_and_bits_of_the_beginning() -> None:
     assert not holds_all_objects(forge.parse(forge.forged(stream(), number(b"mdn_nlevels", 1)))[0].payload)
     assert read_begin(forge.forged(stream(), feature(0))[:HEADER_SIZE]).dedup
     assert read_begin(forge.forged(stream(), begin(forge.TO_GUID, 5))[:HEADER_SIZE]).to_guid == 5
+
+
+@pytest.mark.parametrize("lie", BEYOND)
+def test_what_would_stop_a_pool_is_not_in_order(lie: Lie) -> None:
+    lied = forge.forged(stream(), lie)
+    begun = read_begin(lied[:HEADER_SIZE])
+    rest = memoryview(lied)[HEADER_SIZE + begun.payload_size :]
+    with pytest.raises(StreamRefused):
+        Walker(begun).feed(rest)
 
 
 def test_it_is_cut_within_each_type_of_record() -> None:

@@ -1,6 +1,7 @@
 """Requests: every verb there is and is not, with arguments that no agent of ours sends."""
 
 import asyncio
+import errno
 import json
 import socket
 from contextlib import suppress
@@ -351,9 +352,8 @@ async def thief_says(thief: Thief, data: bytes) -> dict[str, Any] | None:
 
 
 def _say(source: str, target: str, data: bytes) -> dict[str, Any] | None:
-    with low_socket(source) as sock:
+    with low_socket(source, target) as sock:
         sock.settimeout(40)
-        sock.connect((target, PORT))
         with suppress(OSError):
             sock.sendall(data)
         answer = b""
@@ -362,20 +362,31 @@ def _say(source: str, target: str, data: bytes) -> dict[str, Any] | None:
                 answer += piece
                 if len(answer) >= 4 and len(answer) >= 4 + int.from_bytes(answer[:4], "big"):
                     break
+        reset(sock)
     told: dict[str, Any] | None = json.loads(answer[4:]) if len(answer) > 4 else None
     return told
 
 
-def low_socket(source: str) -> socket.socket:
-    """Bound to a port below 1024 and to the mesh."""
+def low_socket(source: str, target: str) -> socket.socket:
+    """Connected to the agent there from a port below 1024."""
     for port in range(1023, 600, -1):
         sock = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, INTERFACE.encode())
+        sock.settimeout(10)
         try:
             sock.bind((source, port))
-        except OSError:
+            sock.connect((target, PORT))
+        except OSError as error:
             sock.close()
+            if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+                raise
             continue
         return sock
     raise OSError("no port is free")
+
+
+def reset(sock: socket.socket) -> None:
+    """Closed so that its port is free at once."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    sock.close()

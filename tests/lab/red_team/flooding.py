@@ -12,9 +12,9 @@ from mesh.codec import to_base64
 from mesh.sealed import seal
 
 from . import forge
-from .asking import low_socket
+from .asking import low_socket, reset
 from .attack import CUT, DONE, Attacks, code_of, together
-from .thief import PORT, Thief, announced, run
+from .thief import Thief, announced, run
 
 attack = Attacks("flooding")
 holding = Attacks("holding")
@@ -32,17 +32,15 @@ async def connections_that_say_nothing(thief: Thief) -> str:
     await asyncio.sleep(HOLD_S)
     alive = sum([not await asyncio.to_thread(_closed, sock) for sock in held])
     for sock in held:
-        _reset(sock)
+        reset(sock)
     return "64 and no more" if 0 < alive <= 64 else f"{alive} stay"
 
 
 def _open(thief: Thief, count: int) -> list[socket.socket]:
     held = []
     for _ in range(count):
-        sock = low_socket(thief.own_address)
-        sock.settimeout(5)
+        sock = low_socket(thief.own_address, thief.address(thief.vault))
         with suppress(OSError):
-            sock.connect((thief.address(thief.vault), PORT))
             sock.sendall(b"\0\0")
         held.append(sock)
     return held
@@ -56,11 +54,6 @@ def _closed(sock: socket.socket) -> bool:
         return False
     except OSError:
         return True
-
-
-def _reset(sock: socket.socket) -> None:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    sock.close()
 
 
 @holding(DONE, "too_many_streams")

@@ -18,7 +18,7 @@ LENGTH = (4, "I")
 MAGIC, VERSION_INFO, CREATION, FLAGS, TO_GUID, FROM_GUID = (
     (8, "Q"), (16, "Q"), (24, "Q"), (36, "I"), (40, "Q"), (48, "Q"),
 )  # fmt: skip
-OBJECT_NUMBER, OBJECT_BONUS, OBJECT_LEVELS, OBJECT_LAST = (8, "Q"), (28, "I"), (57, "B"), (64, "Q")
+OBJECT_NUMBER, OBJECT_BONUS, OBJECT_LEVELS, OBJECT_LAST = (8, "Q"), (28, "I"), (49, "B"), (56, "Q")
 OBJECT_RAW_BONUS = (36, "I")
 WRITE_OFFSET, WRITE_SIZE, WRITE_GUID, WRITE_PACKED = (24, "Q"), (32, "Q"), (40, "Q"), (96, "Q")
 FREE_OFFSET = (16, "Q")

@@ -222,7 +222,7 @@ async def a_real_change_of_the_key(thief: Thief) -> str:
     return await code_of(thief.push(thief.stream(f"{thief.dataset}@{NAME}", since), guid, base, name=NAME))
 
 
-@attack("stream_refused", "plan_stale", "interrupted", "zfs_failed")
+@attack("diverged")
 async def another_iv_set(thief: Thief) -> str:
     """An increment that says it builds on other ciphertext under the same guid."""
     return await lies(thief, swapped("from_ivset_guid"))
@@ -263,19 +263,20 @@ async def lengths_that_overflow(thief: Thief) -> str:
     return together(codes)
 
 
+BEYOND = (
+    changed(forge.WRITE, forge.WRITE_OFFSET, 1 << 40),
+    changed(forge.OBJECT, forge.OBJECT_LAST, 1 << 40),
+    changed(forge.OBJECT, forge.OBJECT_LAST, ALL),
+    changed(forge.OBJECT, forge.OBJECT_LEVELS, 12),
+    changed(forge.WRITE, forge.WRITE_SIZE, 1 << 16),
+    changed(forge.WRITE, forge.WRITE_OFFSET, 512),
+)
+
+
 @attack("stream_refused")
 async def blocks_beyond_the_levels(thief: Thief) -> str:
     """Blocks where an object's levels do not reach, and last blocks that they do not have: ZFS stops the pool there."""
-    far = 1 << 40
-    return await lies(
-        thief,
-        changed(forge.WRITE, forge.WRITE_OFFSET, far),
-        changed(forge.OBJECT, forge.OBJECT_LAST, far),
-        changed(forge.OBJECT, forge.OBJECT_LAST, ALL),
-        changed(forge.OBJECT, forge.OBJECT_LEVELS, 12),
-        changed(forge.WRITE, forge.WRITE_SIZE, 1 << 16),
-        changed(forge.WRITE, forge.WRITE_OFFSET, 512),
-    )
+    return await lies(thief, *BEYOND)
 
 
 @attack("stream_refused")
