@@ -5,6 +5,7 @@ import errno
 import socket
 import subprocess
 from contextlib import suppress
+from ipaddress import IPv6Address
 
 from mesh.link import Link
 
@@ -99,7 +100,7 @@ async def the_address_of_another(thief: Thief) -> str:
 @attack(UNREACHABLE, "no answer")
 async def an_address_of_nobody(thief: Thief) -> str:
     """A mesh address that no node has."""
-    nobody = thief.own_address[:-4] + "0001"
+    nobody = str(IPv6Address(int(IPv6Address(thief.own_address)) ^ 1))
     run("ip", "-6", "address", "add", f"{nobody}/128", "dev", INTERFACE, "nodad")
     try:
         link = Link(nobody, device=INTERFACE)

@@ -60,7 +60,7 @@ async def approve_the_own_key(thief: Thief) -> str:
 
 @attack(NOT_TAKEN)
 async def replay_what_was_said(thief: Thief) -> str:
-    """Every admission and decree that was ever signed in this mesh, once more; one that was opposed at the console too."""
+    """Every admission and decree that was ever signed in this mesh, once more; one that was opposed, too."""
     said = [one for one in thief.trust.all_signed() if not isinstance(one.value, Record | Report)]
     assert any(isinstance(one.value, Shorten) for one in said)
     return await pushed(thief, *(one.data for one in said))
