@@ -110,13 +110,15 @@ class World(Target):
         self.far = Target(archive / "far", script, self._die)
         self.rules: Sequence[RuleSpec] = ()
         self.dead: set[str] = set()
-        self._power: set[str] = set()
+        self._died = asyncio.Event()
         self._run: asyncio.Task[Outcomes] | None = None
         self._home = Life("home", script, self._die)
+        self._begins = True
 
     def start_home(self) -> None:
         """A new agent on home."""
         self._home = Life("home", self.script, self._die)
+        self._begins = True
         self.sending = workers_of(self.home, self._home, self._targets_gone)
         disk, door = self.home, Door(self.home, self._home)
         self.home = door  # type: ignore[assignment]
@@ -154,6 +156,10 @@ class World(Target):
     async def _all_jobs(self) -> Outcomes:
         with contextlib.suppress(ZfsError):  # the jobs stay as they are
             await self.replicator.refresh()
+        for job in self.replicator.jobs if self._begins else ():
+            with contextlib.suppress(MeshkeepError, ZfsError):  # the first run says what is wrong
+                await self.replicator._runs.recall(job)
+        self._begins = False
         return await self.replicator.run_tree(self.replicator.jobs)
 
     async def revive(self) -> list[str]:
@@ -164,13 +170,11 @@ class World(Target):
                 target.switch_on()
         if "home" in dead:
             self.start_home()
-            for job in self.replicator.jobs:
-                with contextlib.suppress(MeshkeepError):
-                    await self.replicator._runs.recall(job)
         return dead
 
     def _die(self, who: str) -> None:
         """Nothing of an agent that is dead does anything any more."""
+        self._died.set()
         self.dead |= {"home", "cloud"} if who == "both" else {who}
         if "cloud" in self.dead:
             for target in self._targets():
@@ -181,18 +185,24 @@ class World(Target):
                 self._run.cancel()
 
     async def _swept(self) -> None:
-        """Until nothing runs but the servers that are on."""
-        if "cloud" in self.dead:
-            await self._targets_gone()
-        for life in (self._home, *(target._life for target in self._targets())):
-            for task in filter(None, life.stuck):
-                task.cancel()
-            life.stuck.clear()
-        servers = {target._serving for target in self._targets() if target.on}
-        rest = asyncio.all_tasks() - servers - self._lasting
-        if rest:
-            _, hanging = await asyncio.wait(rest, timeout=PATIENCE)
-            assert not hanging, f"still running: {hanging}"
+        """Until nothing runs but the servers that are on. Somebody may die of what still runs."""
+        while True:
+            self._died.clear()
+            if "cloud" in self.dead:
+                await self._targets_gone()
+            for life in (self._home, *(target._life for target in self._targets())):
+                for task in filter(None, life.stuck):
+                    task.cancel()
+                life.stuck.clear()
+            servers = {target._serving for target in self._targets() if target.on}
+            rest = asyncio.all_tasks() - servers - self._lasting
+            if not rest:
+                return
+            died = asyncio.ensure_future(self._died.wait())
+            done, _ = await asyncio.wait({*rest, died}, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+            died.cancel()
+            await asyncio.wait([died])
+            assert done, f"still running: {rest}"
 
     async def _targets_gone(self) -> None:
         for target in self._targets():
