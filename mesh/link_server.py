@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from mesh.channel import Channel, listener
@@ -23,11 +24,36 @@ MAX_PER_CALLER = 64
 """Connections that one node may have open here."""
 
 
+AT_ONCE = 4
+"""Requests of one node that are worked on at a time; the others wait in line. A stream does not count once it runs.
+
+Each may start programs: without a bound, one node that asks without end has all of the host's processors.
+"""
+
+
+class _Turn:
+    """One of the requests of a caller that are worked on."""
+
+    def __init__(self, line: asyncio.Semaphore) -> None:
+        self._line = line
+        self._mine = False
+
+    async def take(self) -> None:
+        await self._line.acquire()
+        self._mine = True
+
+    def leave(self) -> None:
+        if self._mine:
+            self._mine = False
+            self._line.release()
+
+
 class IncomingStream:
     """The connection of a request, for the handler that wants to move raw bytes over it."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, begun: Callable[[], None] = lambda: None) -> None:
         self._channel = channel
+        self._begun = begun
         self.accepted = False
         self.sending = False
 
@@ -41,6 +67,7 @@ class IncomingStream:
         if self.accepted:
             raise RuntimeError("accepted twice")
         self.accepted, self.sending = True, sending
+        self._begun()
         await self._channel.write({"ok": reply, "stream": True})
         return self._channel.lend(sending=sending)
 
@@ -72,6 +99,7 @@ class LinkServer:
         self._handler = handler
         self._source_port_limit = source_port_limit
         self._open: Counter[str] = Counter()
+        self._lines: dict[str, asyncio.Semaphore] = {}
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._listener = listener(address, port, device)
 
@@ -142,11 +170,13 @@ class LinkServer:
         self._open[caller] -= 1
         if not self._open[caller]:
             del self._open[caller]
+            self._lines.pop(caller, None)
 
     async def _attend(self, channel: Channel, caller: str) -> None:
-        stream = IncomingStream(channel)
+        turn = _Turn(self._lines.setdefault(caller, asyncio.Semaphore(AT_ONCE)))
+        stream = IncomingStream(channel, turn.leave)
         try:
-            answer = await self._answer(channel, caller, stream)
+            answer = await self._answer(channel, caller, stream, turn)
             channel.take_back()
             if not stream.sending:
                 await self._reply(channel, answer, early=stream.accepted and "error" in answer)
@@ -163,12 +193,15 @@ class LinkServer:
             channel.abort()
             raise
 
-    async def _answer(self, channel: Channel, caller: str, stream: IncomingStream) -> dict[str, Any]:
+    async def _answer(
+        self, channel: Channel, caller: str, stream: IncomingStream, turn: _Turn
+    ) -> dict[str, Any]:
         async with asyncio.timeout(ASK_WITHIN):
             request = await channel.read()
         verb, args = request.get("verb"), request.get("args")
         if not isinstance(verb, str) or not isinstance(args, dict):
             return Refusal("bad_request", "a request is a verb and its args", exit=2).as_json()
+        await turn.take()
         try:
             return {"ok": await self._handler(caller, verb, args, stream)}
         except Refusal as refusal:
@@ -178,6 +211,8 @@ class LinkServer:
                 raise  # the accepting failed: nobody is left to answer
             log.exception("%s: %s failed", caller, verb)
             return _failed(verb)
+        finally:
+            turn.leave()
 
     async def _reply(self, channel: Channel, answer: dict[str, Any], *, early: bool) -> None:
         try:

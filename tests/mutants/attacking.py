@@ -47,4 +47,18 @@ ATTACKING = (
         'if self.my_role() == "client" else None',
         "tests/unit/node/test_vault_firewall.py",
     ),
+    Mutant(
+        "one node may have as much worked on at a time as it asks",
+        "mesh/link_server.py",
+        "        await turn.take()\n",
+        "",
+        "tests/unit/mesh/test_link.py",
+    ),
+    Mutant(
+        "a stream that runs is in the way of its owner's questions",
+        "mesh/link_server.py",
+        "        self._begun()\n",
+        "",
+        "tests/unit/mesh/test_link.py",
+    ),
 )

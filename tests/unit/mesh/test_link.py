@@ -25,6 +25,7 @@ from mesh.link import (
     PeerUnreachable,
     Refusal,
 )
+from mesh.link_server import AT_ONCE
 from mesh.ports import LINK_SOURCES, RESERVED
 
 ROOT = os.geteuid() == 0
@@ -76,7 +77,8 @@ class Peer:
 
     def __init__(self) -> None:
         self.callers: list[str] = []
-        self.began = asyncio.Event()
+        self.began, self.done = asyncio.Event(), asyncio.Event()
+        self.labouring = self.most = 0
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def __call__(
@@ -105,6 +107,15 @@ class Peer:
         except asyncio.CancelledError:
             self.ended.set_result("cancelled")
             raise
+        return {}
+
+    async def labour(self, args: dict[str, Any], stream: IncomingStream) -> dict[str, Any]:
+        self.labouring += 1
+        self.most = max(self.most, self.labouring)
+        if self.labouring == AT_ONCE:
+            self.began.set()
+        await self.done.wait()
+        self.labouring -= 1
         return {}
 
     async def take(self, args: dict[str, Any], stream: IncomingStream) -> dict[str, Any]:
@@ -184,6 +195,26 @@ class TestCall:
             link = link_to(server)
             answers = await asyncio.gather(*(link.call("::1", "echo", {"n": n}) for n in range(50)))
         assert answers == [{"n": n} for n in range(50)]
+
+    async def test_of_one_that_asks_without_end_only_a_few_are_worked_on_at_a_time(self) -> None:
+        peer = Peer()
+        async with serving(peer) as server:
+            link = link_to(server)
+            asked = [asyncio.ensure_future(link.call("::1", "labour", {})) for _ in range(20)]
+            await peer.began.wait()
+            with pytest.raises(LinkTimeout):
+                await link.call("::1", "echo", {}, timeout=0.2)
+            peer.done.set()
+            await asyncio.gather(*asked)
+            assert await link.call("::1", "echo", {"n": 1}) == {"n": 1}
+        assert peer.most == AT_ONCE
+
+    async def test_streams_that_run_are_in_nobodys_way(self) -> None:
+        async with serving(Peer()) as server, contextlib.AsyncExitStack() as streams:
+            link = link_to(server)
+            for _ in range(AT_ONCE + 2):
+                await streams.enter_async_context(link.stream("::1", "hang_open", {}, sending=False))
+            assert await link.call("::1", "echo", {"n": 1}) == {"n": 1}
 
     async def test_a_large_answer_arrives_whole(self) -> None:
         text = "x" * (DEFAULT_LIMIT - 100)
