@@ -85,23 +85,29 @@ def fill(home: Guest, laptop: Guest, found: Seen) -> None:
     for host, datasets in ((home, DATASETS), (laptop, ("data/letters",))):
         for dataset in datasets:
             encrypted_dataset(host, dataset)
-            for number, name in enumerate("abcd"):
-                write(host, dataset, number)
-                meshkeep(host, "snapshot", "take", dataset, "--name", name)
-                found.sums[f"{dataset}@{name}"] = sums(host, f"/{dataset}")
+            host.run(
+                " && ".join(
+                    line for number, name in enumerate("abcd") for line in write(dataset, number, name)
+                )
+            )
+            for name in "abcd":
+                found.sums[f"{dataset}@{name}"] = sums(host, f"/{dataset}/.zfs/snapshot/{name}")
             meshkeep(host, "replicate", "add", dataset, "cloud")
             meshkeep(host, "replicate", "run", dataset, "cloud", "--wait")
     for dataset in DATASETS:
         meshkeep(home, "replicate", "pause", dataset, "cloud")
 
 
-def write(host: Guest, dataset: str, number: int) -> None:
-    """Noise, and what is this snapshot's of a thousand canaries as text and as many as names."""
+def write(dataset: str, number: int, name: str) -> list[str]:
+    """The commands for noise, what is this snapshot's of a thousand canaries as text and as many as names, and it."""
     place = f"{dataset.replace('/', '.')}-{number}"
-    host.run(
-        f"cd /{dataset} && head -c 300K /dev/urandom > noise{number} && for n in $(seq {SHARE}); do "
-        f"echo canary-text-{place}-$n-canary > file-$n; : > canary-name-{place}-$n-canary; done && sync"
-    )
+    return [
+        f"cd /{dataset}",
+        f"head -c 300K /dev/urandom > noise{number}",
+        f"for n in $(seq {SHARE}); do echo canary-text-{place}-$n-canary > file-$n;"
+        f" : > canary-name-{place}-$n-canary; done",
+        f"zfs snapshot {dataset}@{name}",
+    ]
 
 
 def canaries() -> list[str]:
