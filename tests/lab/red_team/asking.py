@@ -126,7 +126,7 @@ async def snapshots_with_odd_names(thief: Thief) -> str:
     return await codes_of(*(thief.offer(announced(thief.dataset, (name, 1, None)), b"") for name in names))
 
 
-@attack("no_replica")
+@attack("bad_name", "no_replica")
 async def the_place_of_another(thief: Thief) -> str:
     """A dataset called as the place where another's replica lies on the vault."""
     other = thief.member(thief.other).id

@@ -15,7 +15,7 @@ DONE = "done"
 """The vault did what was asked: it must not have cost what it held before."""
 
 CUT, UNREACHABLE, TIMEOUT = "cut", "unreachable", "no answer"
-SECONDS = 150.0
+SECONDS = 240.0
 """What one attack may take."""
 
 Try = Callable[["Thief"], Awaitable[str]]
